@@ -1,0 +1,1 @@
+//! The embedded backend: an event log in a local folder

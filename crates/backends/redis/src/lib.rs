@@ -1,0 +1,1 @@
+//! The Redis backend: event logs as Redis Streams

@@ -1,0 +1,1 @@
+//! The hub: topics, publishing, tailing, subscriptions and replay over any backend

@@ -1,0 +1,1 @@
+//! The server: HTTP, gRPC, configuration and metrics over the hub
