@@ -242,7 +242,10 @@ impl Subscription {
                 self.add_new_topics();
             }
             () = clock_reaches(until) => self.finish_at_time(),
-            () = tokio::time::sleep_until(heartbeat) => self.queue.push_back(Ok(Item::Heartbeat(self.current_cursor()))),
+            () = tokio::time::sleep_until(heartbeat) => {
+                let cursor = self.current_cursor();
+                self.queue.push_back(Ok(Item::Heartbeat(cursor)));
+            }
         }
     }
 
