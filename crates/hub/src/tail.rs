@@ -209,10 +209,6 @@ impl Tail {
         Arc::new(Self { id, log, metrics, ring_bytes_max, read, state: Mutex::new(state), starting })
     }
 
-    pub(crate) fn log(&self) -> &Arc<dyn EventLog> {
-        &self.log
-    }
-
     /// Joins a subscriber that has seen everything up to `after`, unless the ring does not reach back so far.
     pub(crate) async fn join(
         self: &Arc<Self>,
