@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use synapse_hub_core::{
     Error, PartitionId, Position, Result,
-    backend::{EventLog, Gap, ReadItem, ReadLimits, Record},
+    backend::{EventLog, Gap, GapReason, ReadItem, ReadLimits, Record},
     batch, flat,
 };
 use synapse_hub_matcher::{Matcher, Scratch};
@@ -157,6 +157,8 @@ pub(crate) enum Join {
     Joined(Member),
     /// The log must be read up to here first.
     Behind(Position),
+    /// The subscriber has seen more than the tail. Either the tail will soon be there, or the log was made anew.
+    Ahead,
 }
 
 /// A subscriber's membership of a tail. Dropping it leaves.
@@ -210,15 +212,17 @@ impl Tail {
     }
 
     /// Joins a subscriber that has seen everything up to `after`, unless the ring does not reach back so far.
+    /// `may_be_ahead` says that the log does reach to `after`.
     pub(crate) async fn join(
         self: &Arc<Self>,
         subscriber: u64,
-        (waker, index): (&Arc<Waker>, usize),
+        seat: (&Arc<Waker>, usize),
         filters: &Arc<Filters>,
         after: Position,
+        may_be_ahead: bool,
     ) -> Result<Join> {
         loop {
-            if let Some(join) = self.try_join(subscriber, (waker, index), filters, after) {
+            if let Some(join) = self.try_join(subscriber, seat, filters, after, may_be_ahead) {
                 return Ok(join);
             }
             let _starting = self.starting.lock().await;
@@ -235,9 +239,13 @@ impl Tail {
         (waker, index): (&Arc<Waker>, usize),
         filters: &Arc<Filters>,
         after: Position,
+        may_be_ahead: bool,
     ) -> Option<Join> {
         let mut state = self.state.lock();
         state.running.as_ref()?;
+        if after > state.head && !may_be_ahead {
+            return Some(Join::Ahead);
+        }
         if after < state.before {
             return Some(Join::Behind(state.head));
         }
@@ -394,6 +402,13 @@ impl Reader {
 
     fn take_gap(&mut self, gap: Gap) {
         let mut state = self.tail.state.lock();
+        if gap.reason == GapReason::Recreated {
+            // What the ring holds stands at positions of the old log, which say nothing of the new.
+            state.first = state.next();
+            state.ring.clear();
+            state.ring_bytes = 0;
+            state.before = gap.resume;
+        }
         let entry = Entry { last: gap.resume, bytes: size_of::<Entry>(), content: Content::Gap(gap) };
         let sequence = self.push(&mut state, entry);
         state.seats.values().for_each(|seat| seat.offer(sequence));
@@ -447,9 +462,7 @@ impl Member {
                     None => {
                         // Under the lock of the ring, so that nothing is offered in between.
                         self.seat.pending.store(u64::MAX, Ordering::Release);
-                        if self.next == state.next() {
-                            self.after = state.head;
-                        }
+                        self.after = self.after.max(state.head);
                         return Found::Nothing;
                     }
                 }
@@ -464,14 +477,15 @@ impl Member {
     fn look_at(&mut self, entry: &Entry, sequence: u64) -> Option<Found> {
         match &entry.content {
             Content::Batch { batch, wanted } => {
-                let selected = if sequence < self.evaluated_from {
+                let seen_before = batch.records().first().is_some_and(|record| record.position <= self.after);
+                let selected = if sequence < self.evaluated_from || seen_before {
                     self.select(batch)
                 } else if self.filters.patterns().is_empty() {
                     None
                 } else {
                     Some(wanted.get(&self.subscriber).cloned().unwrap_or_default())
                 };
-                self.after = entry.last;
+                self.after = self.after.max(entry.last);
                 if selected.as_ref().is_some_and(Vec::is_empty) {
                     return None;
                 }
@@ -488,7 +502,8 @@ impl Member {
         }
     }
 
-    /// For entries that were in the ring before the subscriber joined: what it wants and has not seen.
+    /// For entries that were in the ring before the subscriber joined, or that it has seen in part: what it wants and has
+    /// not seen.
     fn select(&self, batch: &SharedBatch) -> Option<Vec<u32>> {
         let topic = &self.tail.id.topic;
         let wanted = |record: &Record| record.position > self.after && self.filters.matches(topic, &record.event);
@@ -508,8 +523,8 @@ impl Member {
             return None;
         }
         self.next = state.next();
-        self.after = state.head;
-        Some(state.head)
+        self.after = self.after.max(state.head);
+        Some(self.after)
     }
 }
 

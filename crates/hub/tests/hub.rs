@@ -30,7 +30,8 @@ fn name(text: &str) -> TopicName {
 }
 
 fn event(number: usize) -> Bytes {
-    format!(r#"{{"event":"tick","n":{number},"parity":"{}"}}"#, if number.is_multiple_of(2) { "even" } else { "odd" }).into()
+    format!(r#"{{"event":"tick","n":{number},"parity":"{}"}}"#, if number.is_multiple_of(2) { "even" } else { "odd" })
+        .into()
 }
 
 async fn publish(hub: &Hub, topic: &str, numbers: impl IntoIterator<Item = usize>) -> Published {
@@ -72,7 +73,8 @@ fn number(data: &[u8]) -> usize {
 
 fn metric(hub: &Hub, line_start: &str) -> u64 {
     let text = hub.metrics().registry_text();
-    let line = text.lines().find(|line| line.starts_with(line_start)).unwrap_or_else(|| panic!("no {line_start} in\n{text}"));
+    let line =
+        text.lines().find(|line| line.starts_with(line_start)).unwrap_or_else(|| panic!("no {line_start} in\n{text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -146,7 +148,11 @@ async fn a_slow_subscriber_neither_holds_back_another_nor_loses_anything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_of_several_filters_delivers_an_event_once() {
     let hub = hub().await;
-    let filters = [r#"{"n":[{"numeric":["<",3]}]}"#, r#"{"parity":["even"],"n":[{"numeric":["<",5]}]}"#, r#"{"topic":["other"]}"#];
+    let filters = [
+        r#"{"n":[{"numeric":["<",3]}]}"#,
+        r#"{"parity":["even"],"n":[{"numeric":["<",5]}]}"#,
+        r#"{"topic":["other"]}"#,
+    ];
     publish(&hub, "ticks", 0..10).await;
     let mut history = hub.subscribe(filtered(request(&["ticks"], Point::Earliest), &filters)).await.unwrap();
     assert_eq!(numbers(&mut history, 4).await, [0, 1, 2, 4]);
@@ -287,7 +293,8 @@ async fn a_batch_sent_again_is_stored_once_in_whatever_partition_it_was() {
     assert!(!first.duplicate && again.duplicate);
     assert_eq!(first.positions, again.positions);
     hub.publish(publication(2)).await.unwrap().await.unwrap();
-    let held: u64 = hub.topics().describe(&name("ticks")).await.unwrap().partitions.iter().filter_map(|p| p.bounds.events).sum();
+    let held: u64 =
+        hub.topics().describe(&name("ticks")).await.unwrap().partitions.iter().filter_map(|p| p.bounds.events).sum();
     assert_eq!(held, 20);
 }
 
@@ -305,7 +312,8 @@ async fn events_with_one_key_keep_their_partition() {
                 event
             })
             .collect();
-        let published = hub.publish(Publication::new(name("ticks"), Payload::Events(events))).await.unwrap().await.unwrap();
+        let published =
+            hub.publish(Publication::new(name("ticks"), Payload::Events(events))).await.unwrap().await.unwrap();
         let placed: Vec<u32> = published.positions.iter().map(|placed| placed.unwrap().partition).collect();
         assert!(placed.iter().collect::<BTreeSet<_>>().len() > 1);
         partitions.insert(placed);
@@ -345,7 +353,8 @@ async fn limits_are_kept_and_subscriptions_are_counted_out() {
     let missing = hub.subscribe(request(&["ticks"], Point::Latest)).await.err().unwrap();
     assert_eq!(missing.code(), Code::TopicNotFound);
     hub.topics().create(&name("ticks"), TopicSettings::default(), false).await.unwrap();
-    let too_many = hub.publish(Publication::new(name("ticks"), Payload::Flat((0..6).map(event).collect()))).await.err().unwrap();
+    let too_many =
+        hub.publish(Publication::new(name("ticks"), Payload::Flat((0..6).map(event).collect()))).await.err().unwrap();
     assert_eq!(too_many.code(), Code::BatchTooLarge);
     let open: Vec<_> = [(); 2].map(|()| hub.subscribe(request(&["ticks"], Point::Latest))).into_iter().collect();
     let open = futures::future::join_all(open).await;
@@ -355,7 +364,8 @@ async fn limits_are_kept_and_subscriptions_are_counted_out() {
     drop(open);
     assert!(hub.subscribe(request(&["ticks"], Point::Latest)).await.is_ok());
     assert_eq!(metric(&hub, "synapse_subscriptions "), 0);
-    let single = SubscribeRequest { replay_from: Point::Position(Position::START), ..request(&["a", "b"], Point::Latest) };
+    let single =
+        SubscribeRequest { replay_from: Point::Position(Position::START), ..request(&["a", "b"], Point::Latest) };
     hub.topics().create(&name("a"), TopicSettings::default(), false).await.unwrap();
     hub.topics().create(&name("b"), TopicSettings::default(), false).await.unwrap();
     assert_eq!(hub.subscribe(single).await.err().unwrap().code(), Code::InvalidReplayPoint);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt as _};
 use synapse_hub_core::{
     Position, Result, Timestamp,
-    backend::{Gap, ReadItem, ReadLimits, Record},
+    backend::{Gap, GapReason, ReadItem, ReadLimits, Record},
 };
 
 use crate::{
@@ -50,15 +50,26 @@ pub(super) fn read(source: Source, mut after: Position, until: Option<End>) -> i
             Some(End::Time(time)) if time <= Timestamp::now() => Some(open.log.find(time).await?),
             _ => None,
         };
+        let mut may_be_ahead = false;
         loop {
             let stop_at = match end {
                 Some(end) => end,
-                None => match open.tail.join(subscriber, (&waker, index), &filters, after).await? {
+                None => match open.tail.join(subscriber, (&waker, index), &filters, after, may_be_ahead).await? {
                     Join::Joined(member) => {
                         yield Step::Live(member);
                         return;
                     }
                     Join::Behind(head) => head,
+                    Join::Ahead => {
+                        let bounds = open.log.bounds().await?;
+                        if after > bounds.end {
+                            let (earliest, resume) = (bounds.earliest, Position::START);
+                            yield Step::Gap(Gap { after, resume, earliest, lost: None, reason: GapReason::Recreated });
+                            after = resume;
+                        }
+                        may_be_ahead = true;
+                        continue;
+                    }
                 },
             };
             if stop_at > after {
