@@ -6,11 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::Args;
 
 use crate::{architecture, documents, fuzz, project::Project, python, python::Environment, shell, test, tools};
 
+const TESTS: &str = "tests";
 const FUZZ_SECONDS: u64 = 10;
+
+/// What to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only these: `tests`, `format`, `lint` and so on.
+    names: Vec<String>,
+}
 
 /// A check, with what it wants to be known although it passed.
 struct Step {
@@ -29,27 +38,36 @@ const STEPS: [Step; 7] = [
 ];
 
 /// Runs everything and prints the table; `false` when a test or a check failed.
-pub(crate) fn main(project: &Project) -> Result<bool> {
+pub(crate) fn main(project: &Project, options: &Options) -> Result<bool> {
+    let known = |name: &str| name == TESTS || STEPS.iter().any(|step| step.name == name);
+    if let Some(name) = options.names.iter().find(|name| !known(name)) {
+        bail!("there is no check {name}; there are {TESTS}, {}", STEPS.map(|step| step.name).join(", "));
+    }
+    let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|wanted| wanted == name);
     let start = Instant::now();
-    let tests = test::run(project, &test::Options::default())?;
-    let mut good = tests.failed == 0;
-    let mut table = vec![row("tests", good, start.elapsed(), &tests.line())];
-    for step in STEPS {
+    let (mut good, mut table, mut closing) = (true, Vec::new(), None);
+    if wanted(TESTS) {
+        let tally = test::run(project, &test::Options::default())?;
+        good = tally.failed == 0;
+        table.push(row(TESTS, good, start.elapsed(), &tally.line()));
+        closing = Some(tally.line());
+    }
+    for step in STEPS.iter().filter(|step| wanted(step.name)) {
         shell::headline(&format!("Check: {}", step.name));
         let start = Instant::now();
         let (passed, note) = match (step.run)(project) {
             Ok(note) => (true, note.unwrap_or_default()),
             Err(error) => (false, format!("{error:#}")),
         };
-        if !passed {
-            println!("{note}");
-        }
+        println!("{note}");
         good &= passed;
         table.push(row(step.name, passed, start.elapsed(), note.lines().next().unwrap_or_default()));
     }
     shell::headline(&format!("Checks, in {}", shell::human(start.elapsed())));
     println!("{}", table.join("\n"));
-    println!("{}", tests.line());
+    if let Some(line) = closing {
+        println!("{line}");
+    }
     Ok(good)
 }
 

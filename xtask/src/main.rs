@@ -24,7 +24,7 @@ enum Command {
     /// Runs every test of every language, and installs what they need.
     Test(test::Options),
     /// Runs the tests and every check: formats, lints, documents, licences, architecture, a short fuzz run.
-    Ci,
+    Ci(ci::Options),
     /// Feeds random bytes to the decoders that take bytes from outside.
     Fuzz(fuzz::Options),
     /// Measures speed and memory against peers in the same run, and writes docs/performance.md.
@@ -34,7 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = Project::find().and_then(|project| match Command::parse() {
         Command::Test(options) => test::main(&project, &options),
-        Command::Ci => ci::main(&project),
+        Command::Ci(options) => ci::main(&project, &options),
         Command::Fuzz(options) => fuzz::main(&project, &options).map(|()| true),
         Command::Bench(options) => bench::main(&project, &options).map(|()| true),
     });
