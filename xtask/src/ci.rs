@@ -59,7 +59,9 @@ pub(crate) fn main(project: &Project, options: &Options) -> Result<bool> {
             Ok(note) => (true, note.unwrap_or_default()),
             Err(error) => (false, format!("{error:#}")),
         };
-        println!("{note}");
+        if !note.is_empty() {
+            println!("{note}");
+        }
         good &= passed;
         table.push(row(step.name, passed, start.elapsed(), note.lines().next().unwrap_or_default()));
     }

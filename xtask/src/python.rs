@@ -124,3 +124,31 @@ fn interpreter() -> Result<String> {
     }
     bail!("Python {major}.{minor} or later is needed, as `python3` in PATH")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn an_installation_is_done_again_only_when_an_input_changed_or_it_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = Environment { folder: folder.path().into() };
+        let input = folder.path().join("requirements.txt");
+        let done = Cell::new(0);
+        let install = |text: &str, works: bool| {
+            fs::write(&input, text).unwrap();
+            let work = || {
+                done.set(done.get() + 1);
+                if works { Ok(()) } else { bail!("no network") }
+            };
+            environment.once("requirements", &[input.clone()], "3.11", work).is_ok()
+        };
+        assert!(!install("a", false));
+        assert!(install("a", true) && install("a", true));
+        assert_eq!(done.get(), 2, "once failed, once done, once nothing to do");
+        assert!(install("b", true));
+        assert_eq!(done.get(), 3);
+    }
+}
