@@ -1,1 +1,2 @@
 //! The Redis backend: event logs as Redis Streams
+pub mod entry;
