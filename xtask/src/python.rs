@@ -143,7 +143,7 @@ mod tests {
                 done.set(done.get() + 1);
                 if works { Ok(()) } else { bail!("no network") }
             };
-            environment.once("requirements", &[input.clone()], "3.11", work).is_ok()
+            environment.once("requirements", std::slice::from_ref(&input), "3.11", work).is_ok()
         };
         assert!(!install("a", false));
         assert!(install("a", true) && install("a", true));
