@@ -49,6 +49,12 @@ codes! {
     BatchRefused = "batch_refused", false;
     /// The content type is not one that is accepted here.
     UnsupportedMediaType = "unsupported_media_type", false;
+    /// There is nothing at this path.
+    RouteNotFound = "route_not_found", false;
+    /// The path is there, the method is not.
+    MethodNotAllowed = "method_not_allowed", false;
+    /// A client took longer over sending its request than it may.
+    RequestTimeout = "request_timeout", true;
     /// A topic name or pattern breaks the rules of names.
     InvalidTopic = "invalid_topic", false;
     /// There is no such topic.
