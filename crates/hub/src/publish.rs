@@ -55,6 +55,8 @@ impl Publication {
 pub enum Payload {
     /// Events.
     Events(Vec<Event>),
+    /// Events that were read one by one, with why some could not be.
+    Read(Vec<Result<Event>>),
     /// An encoded `EventBatch`.
     Batch(Bytes),
     /// Flat JSON objects.
@@ -71,6 +73,8 @@ pub struct Published {
     pub positions: Vec<Option<Placed>>,
     /// The id of each event; empty for those that were not stored.
     pub ids: Vec<ByteString>,
+    /// Whether the hub gave any of the ids.
+    pub ids_given: bool,
     /// The batch is a retry that was recognised by its producer's number.
     pub duplicate: bool,
     /// Events that the deduplication window recognised, by index.
@@ -150,6 +154,7 @@ struct Checked {
     refused: Vec<Refusal>,
     total: usize,
     counts: TypeCounts,
+    ids_given: bool,
 }
 
 impl Checked {
@@ -178,6 +183,7 @@ fn check(hub: &Inner, payload: Payload, traceparent: Option<&ByteString>) -> Res
     };
     let decoded: Vec<Result<Event>> = match payload {
         Payload::Events(events) => events.into_iter().map(Ok).collect(),
+        Payload::Read(events) => events,
         Payload::Batch(bytes) => batch::decode(bytes)?.into_iter().map(Ok).collect(),
         Payload::Flat(texts) if texts.len() > limits.batch_events => return too_many(texts.len()),
         Payload::Flat(texts) => {
@@ -198,11 +204,13 @@ fn check(hub: &Inner, payload: Payload, traceparent: Option<&ByteString>) -> Res
         refused: Vec::new(),
         total,
         counts: TypeCounts::default(),
+        ids_given: false,
     };
     let now = Timestamp::now();
     for (index, event) in decoded.into_iter().enumerate() {
         let completed = event.and_then(|mut event| {
             check_event(&event, limits)?;
+            checked.ids_given |= event.id().is_empty();
             complete(&mut event, now, &hub.options.default_source, traceparent);
             Ok(event)
         });
@@ -304,6 +312,7 @@ async fn store(
     let mut published = Published {
         positions: vec![None; checked.total],
         ids: vec![ByteString::new(); checked.total],
+        ids_given: checked.ids_given,
         guarantee: guarantee.0,
         level: guarantee.1,
         ..Published::default()
