@@ -4,7 +4,7 @@
 //! must be a slice of the batch it came in, and because an event that was not changed is written as the bytes it was
 //! read from; a test holds it against the generated types.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_varint, encoded_len_varint, skip_field,
@@ -105,7 +105,6 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
         return;
     }
     let more = event.more();
-    out.reserve(event.size());
     put(1, event.id.as_bytes(), out);
     put(2, event.source.as_bytes(), out);
     put(3, event.kind.as_bytes(), out);
@@ -258,13 +257,19 @@ pub fn seal(events: &mut [Event]) {
     if events.iter().all(|event| !event.encoded.is_empty()) {
         return;
     }
-    let mut out = BytesMut::new();
-    let mut scratch = Vec::new();
-    for event in events.iter_mut().filter(|event| event.encoded.is_empty()) {
-        scratch.clear();
-        encode_event(event, &mut scratch);
-        out.extend_from_slice(&scratch);
-        event.encoded = out.split().freeze();
+    // One allocation for all, because it is shared and freed as one.
+    let unsealed = || events.iter().filter(|event| event.encoded.is_empty());
+    let mut out = Vec::with_capacity(unsealed().map(encoded_len).sum());
+    let mut ends = Vec::with_capacity(events.len());
+    for event in unsealed() {
+        encode_event(event, &mut out);
+        ends.push(out.len());
+    }
+    let out = Bytes::from(out);
+    let mut start = 0;
+    for (event, end) in events.iter_mut().filter(|event| event.encoded.is_empty()).zip(ends) {
+        event.encoded = out.slice(start..end);
+        start = end;
     }
 }
 

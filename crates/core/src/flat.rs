@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::{Code, Error, Event, Result, json};
+use crate::{Code, Error, Event, Result, Timestamp, json};
 
 /// The keys of the flat view that are attributes, in the order in which they are written.
 pub const ATTRIBUTES: [&str; 5] = ["event", "timestamp", "source", "id", "correlation_id"];
@@ -37,22 +37,48 @@ pub fn decode_into(text: &[u8], depth_max: usize, buffer: &mut BytesMut) -> Resu
         return Err(Error::new(Code::InvalidEvent, what));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let mut flat = Flat { event: Event::default(), error: None, buffer };
+    let mut flat = Flat { texts: Texts::default(), data: buffer, error: None };
+    flat.data.extend_from_slice(b"{");
     let outcome = deserializer.deserialize_map(&mut flat).and_then(|()| deserializer.end());
-    if let Some(error) = flat.error.take() {
+    flat.data.extend_from_slice(b"}");
+    let Flat { texts, error, .. } = flat;
+    let data = buffer.split().freeze();
+    if let Some(error) = error {
         return Err(error);
     }
     outcome.map_err(|error| json::invalid(&error))?;
-    Ok(flat.event)
+    let mut share = |text: Cow<'_, str>| {
+        buffer.extend_from_slice(text.as_bytes());
+        ByteString::try_from(buffer.split().freeze()).unwrap_or_default()
+    };
+    Ok(Event {
+        kind: share(texts.event),
+        source: share(texts.source),
+        id: share(texts.id),
+        correlation_id: share(texts.correlation_id),
+        time: texts.timestamp,
+        data,
+        ..Event::default()
+    })
 }
 
-struct Flat<'b> {
-    event: Event,
+/// The attributes of a flat event, as they stand in its text.
+#[derive(Default)]
+struct Texts<'de> {
+    event: Cow<'de, str>,
+    source: Cow<'de, str>,
+    id: Cow<'de, str>,
+    correlation_id: Cow<'de, str>,
+    timestamp: Timestamp,
+}
+
+struct Flat<'de, 'b> {
+    texts: Texts<'de>,
+    data: &'b mut BytesMut,
     error: Option<Error>,
-    buffer: &'b mut BytesMut,
 }
 
-impl<'de> Visitor<'de> for &mut Flat<'_> {
+impl<'de> Visitor<'de> for &mut Flat<'de, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,20 +86,19 @@ impl<'de> Visitor<'de> for &mut Flat<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut data = self.buffer.split_off(self.buffer.len());
-        data.extend_from_slice(b"{");
-        while let Some(key) = map.next_key::<&RawValue>()? {
-            let value: &RawValue = map.next_value()?;
+        let start = self.data.len();
+        while let Some(key) = map.next_key::<&'de RawValue>()? {
+            let value: &'de RawValue = map.next_value()?;
             let name = unquote(key);
             match self.attribute(&name, value) {
                 Ok(true) => {}
                 Ok(false) => {
-                    if data.len() > 1 {
-                        data.extend_from_slice(b",");
+                    if self.data.len() > start {
+                        self.data.extend_from_slice(b",");
                     }
-                    data.extend_from_slice(key.get().as_bytes());
-                    data.extend_from_slice(b":");
-                    data.extend_from_slice(value.get().as_bytes());
+                    self.data.extend_from_slice(key.get().as_bytes());
+                    self.data.extend_from_slice(b":");
+                    self.data.extend_from_slice(value.get().as_bytes());
                 }
                 Err(error) => {
                     let error = error.field(name.into_owned());
@@ -81,16 +106,13 @@ impl<'de> Visitor<'de> for &mut Flat<'_> {
                 }
             }
         }
-        data.extend_from_slice(b"}");
-        self.event.data = data.split().freeze();
-        *self.buffer = data;
         Ok(())
     }
 }
 
-impl Flat<'_> {
+impl<'de> Flat<'de, '_> {
     /// Takes the value if the key is an attribute's.
-    fn attribute(&mut self, name: &str, value: &RawValue) -> Result<bool> {
+    fn attribute(&mut self, name: &str, value: &'de RawValue) -> Result<bool> {
         if !ATTRIBUTES.contains(&name) {
             return Ok(false);
         }
@@ -104,29 +126,15 @@ impl Flat<'_> {
             return Err(Error::new(code, what));
         }
         let text = unquote(value);
-        if name == "timestamp" {
-            if !text.is_empty() {
-                self.event.time = text.parse()?;
-            }
-            return Ok(true);
-        }
-        let shared = self.share(&text);
         match name {
-            "event" => self.event.kind = shared,
-            "source" => self.event.source = shared,
-            "id" => self.event.id = shared,
-            _ => self.event.correlation_id = shared,
+            "event" => self.texts.event = text,
+            "source" => self.texts.source = text,
+            "id" => self.texts.id = text,
+            "correlation_id" => self.texts.correlation_id = text,
+            _ if text.is_empty() => {}
+            _ => self.texts.timestamp = text.parse()?,
         }
         Ok(true)
-    }
-
-    fn share(&mut self, text: &str) -> ByteString {
-        let at = self.buffer.len();
-        let mut rest = self.buffer.split_off(at);
-        rest.extend_from_slice(text.as_bytes());
-        let bytes = rest.split().freeze();
-        *self.buffer = rest;
-        ByteString::try_from(bytes).unwrap_or_default()
     }
 }
 
