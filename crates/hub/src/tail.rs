@@ -326,6 +326,9 @@ impl Reader {
                 Ok(ReadItem::Gap(gap)) => self.take_gap(gap),
                 Err(error) => return self.fail(error),
             }
+            // Those who were woken run before the next batch pushes theirs out of the ring. This waits for nobody who
+            // does not read.
+            tokio::task::yield_now().await;
         }
         self.fail(Error::new(synapse_hub_core::Code::ShuttingDown, "the log ended"));
     }
