@@ -10,6 +10,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// The largest event, in bytes.
     pub event_bytes: usize,
+    /// The longest `id`, `source`, `event` and `correlation_id` of an event, in bytes each.
+    pub attribute_bytes: usize,
     /// The most events in one request.
     pub batch_events: usize,
     /// How deep the JSON of an event may nest.
@@ -44,6 +46,7 @@ impl Default for Limits {
         Self {
             body_bytes: 8 << 20,
             event_bytes: 1 << 20,
+            attribute_bytes: 4096,
             batch_events: 10_000,
             json_depth: 64,
             subscription_filters: 64,
@@ -67,6 +70,7 @@ impl Limits {
         [
             ("body_bytes", self.body_bytes),
             ("event_bytes", self.event_bytes),
+            ("attribute_bytes", self.attribute_bytes),
             ("batch_events", self.batch_events),
             ("json_depth", self.json_depth),
             ("subscription_filters", self.subscription_filters),

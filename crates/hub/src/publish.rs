@@ -181,6 +181,8 @@ fn check(hub: &Inner, payload: Payload, traceparent: Option<&ByteString>) -> Res
         );
         Err(Error::new(Code::BatchTooLarge, what))
     };
+    // The data of flat events was read as JSON already.
+    let read_as_json = matches!(payload, Payload::Flat(_));
     let decoded: Vec<Result<Event>> = match payload {
         Payload::Events(events) => events.into_iter().map(Ok).collect(),
         Payload::Read(events) => events,
@@ -210,6 +212,9 @@ fn check(hub: &Inner, payload: Payload, traceparent: Option<&ByteString>) -> Res
     for (index, event) in decoded.into_iter().enumerate() {
         let completed = event.and_then(|mut event| {
             check_event(&event, limits)?;
+            if !read_as_json {
+                check_data(&event, limits)?;
+            }
             checked.ids_given |= event.id().is_empty();
             complete(&mut event, now, &hub.options.default_source, traceparent);
             Ok(event)
@@ -260,8 +265,21 @@ fn check_event(event: &Event, limits: &Limits) -> Result<()> {
         )
         .field("event"));
     }
-    if event.is_json() && !event.data().is_empty() {
-        json::check(event.data(), limits.json_depth).map_err(|error| error.field("data"))?;
+    let attributes = [
+        ("id", event.id()),
+        ("source", event.source()),
+        ("event", event.kind()),
+        ("correlation_id", event.correlation_id()),
+    ];
+    for (field, text) in attributes {
+        if text.len() > limits.attribute_bytes {
+            let what = format!(
+                "it has {} bytes, at most {} are allowed (`limits.attribute_bytes`); put long texts into the data",
+                text.len(),
+                limits.attribute_bytes
+            );
+            return Err(Error::new(Code::InvalidEvent, what).field(field));
+        }
     }
     let names = event.more().extensions.iter().map(|(name, _)| name);
     for name in names {
@@ -270,6 +288,13 @@ fn check_event(event: &Event, limits: &Limits) -> Result<()> {
                 "extension attributes have names of lower-case ASCII letters and digits (CloudEvents 1.0, section 3.1)";
             return Err(Error::new(Code::InvalidEvent, what).field(name.to_string()));
         }
+    }
+    Ok(())
+}
+
+fn check_data(event: &Event, limits: &Limits) -> Result<()> {
+    if event.is_json() && !event.data().is_empty() {
+        json::check(event.data(), limits.json_depth).map_err(|error| error.field("data"))?;
     }
     Ok(())
 }
