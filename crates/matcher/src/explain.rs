@@ -113,7 +113,7 @@ impl Reader<'_> {
     }
 
     fn id(&self, path: &str) -> Option<u32> {
-        path.split('.').try_fold(crate::paths::ROOT, |node, name| self.paths.child(node, name))
+        self.paths.find(path)
     }
 
     fn seen(&self, path: &str) -> Vec<String> {

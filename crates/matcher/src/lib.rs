@@ -2,6 +2,7 @@
 
 mod arrays;
 mod explain;
+mod index;
 mod input;
 mod json;
 mod matcher;

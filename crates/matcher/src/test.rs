@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     number::Number,
-    text::{Wildcard, folded},
+    text::{self, Wildcard},
 };
 
 /// A scalar of an event.
@@ -47,8 +47,8 @@ pub(crate) enum Test {
     Suffix(Box<str>),
     SuffixFolded(Box<str>),
     Wildcard(Box<Wildcard>),
-    Numeric(Bounds),
-    Cidr(Network),
+    Numeric(Box<Bounds>),
+    Cidr(Box<Network>),
     /// `anything-but`: none of these.
     Not(Box<[Test]>),
     Exists,
@@ -71,7 +71,8 @@ impl Bounds {
     }
 }
 
-/// A block of addresses. IPv4 is the part of IPv6 that is mapped for it, so both are numbers of 128 bits.
+/// A block of addresses. IPv4 is the part of IPv6 that is mapped for it, so both are numbers of 128 bits. A block of IPv6
+/// that reaches around that part, such as `::/0`, does not hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Network {
     pub(crate) first: u128,
@@ -95,8 +96,18 @@ impl Network {
         Ok(Self { first: address & !host, last: address | host })
     }
 
+    /// The addresses in it, as one or two ranges of numbers.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u128, u128)> {
+        let parts = if self.is_v4() {
+            [(self.first, self.last), NO_RANGE]
+        } else {
+            [(self.first, self.last.min(V4_FIRST - 1)), (self.first.max(V4_LAST + 1), self.last)]
+        };
+        parts.into_iter().filter(|(first, last)| first <= last)
+    }
+
     fn is_v4(&self) -> bool {
-        self.first >> 32 == 0xFFFF && self.last >> 32 == 0xFFFF
+        V4_FIRST <= self.first && self.last <= V4_LAST
     }
 }
 
@@ -109,6 +120,10 @@ impl std::fmt::Display for Network {
         write!(f, "{}/{length}", std::net::Ipv6Addr::from(self.first))
     }
 }
+
+const V4_FIRST: u128 = 0xFFFF << 32;
+const V4_LAST: u128 = V4_FIRST | 0xFFFF_FFFF;
+const NO_RANGE: (u128, u128) = (1, 0);
 
 /// The address as a number, IPv4 mapped into IPv6.
 fn address_bits(address: IpAddr) -> u128 {
@@ -149,11 +164,12 @@ impl Test {
             Test::Text(wanted) => **wanted == *seen,
             Test::Prefix(wanted) => seen.starts_with(&**wanted),
             Test::Suffix(wanted) => seen.ends_with(&**wanted),
-            Test::TextFolded(wanted) => *folded(seen) == **wanted,
-            Test::PrefixFolded(wanted) => folded(seen).starts_with(&**wanted),
-            Test::SuffixFolded(wanted) => folded(seen).ends_with(&**wanted),
+            Test::TextFolded(wanted) => text::is_folded(seen, wanted),
+            Test::PrefixFolded(wanted) => text::starts_with_folded(seen, wanted),
+            Test::SuffixFolded(wanted) => text::ends_with_folded(seen, wanted),
             Test::Wildcard(wildcard) => wildcard.is_match(seen),
-            Test::Cidr(network) => address_of(seen).is_some_and(|seen| (network.first..=network.last).contains(&seen)),
+            Test::Cidr(network) => address_of(seen)
+                .is_some_and(|seen| network.ranges().any(|(first, last)| (first..=last).contains(&seen))),
             _ => false,
         }
     }

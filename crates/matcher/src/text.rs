@@ -8,7 +8,7 @@ pub(crate) fn fold(text: &str, out: &mut String) {
         out.make_ascii_lowercase();
         return;
     }
-    out.extend(text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+    out.extend(folds(text));
 }
 
 /// As [`fold`], as a text of its own.
@@ -18,74 +18,99 @@ pub(crate) fn folded(text: &str) -> Box<str> {
     out.into_boxed_str()
 }
 
+/// Whether the text, folded, is this folded text.
+pub(crate) fn is_folded(text: &str, folded: &str) -> bool {
+    if text.is_ascii() { text.eq_ignore_ascii_case(folded) } else { folds(text).eq(folded.chars()) }
+}
+
+/// Whether the text, folded, begins with this folded text.
+pub(crate) fn starts_with_folded(text: &str, folded: &str) -> bool {
+    let mut chars = folds(text);
+    folded.chars().all(|wanted| chars.next() == Some(wanted))
+}
+
+/// Whether the text, folded, ends with this folded text.
+pub(crate) fn ends_with_folded(text: &str, folded: &str) -> bool {
+    let mut chars = text
+        .chars()
+        .rev()
+        .flat_map(|char| char::to_uppercase(char).rev().flat_map(|char| char::to_lowercase(char).rev()));
+    folded.chars().rev().all(|wanted| chars.next() == Some(wanted))
+}
+
+fn folds(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
+}
+
+/// The symbol of a star among the bytes of a wildcard; no byte of UTF-8 is this.
+pub(crate) const STAR: u8 = 0xFF;
+
 /// A text in which `*` stands for any text, also the empty one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Wildcard {
     /// As written, with its escapes.
     written: Box<str>,
-    /// The literal texts around the stars: one more than there are stars.
-    parts: Box<[Box<str>]>,
+    /// The bytes without escapes, with [`STAR`] for each star.
+    symbols: Box<[u8]>,
 }
 
 impl Wildcard {
     /// Reads the written form: `*` is a star, `\*` and `\\` are themselves.
     pub(crate) fn parse(written: &str) -> Result<Self, &'static str> {
-        let (mut parts, mut part) = (Vec::new(), String::new());
-        let mut chars = written.chars();
-        let mut after_star = false;
-        while let Some(char) = chars.next() {
-            match char {
-                '*' if after_star => return Err("two `*` in a row mean the same as one: write one"),
-                '*' => parts.push(std::mem::take(&mut part).into_boxed_str()),
-                '\\' => match chars.next() {
-                    Some(escaped @ ('*' | '\\')) => part.push(escaped),
+        let mut symbols = Vec::with_capacity(written.len());
+        let mut bytes = written.bytes();
+        while let Some(byte) = bytes.next() {
+            symbols.push(match byte {
+                b'*' if symbols.last() == Some(&STAR) => {
+                    return Err("two `*` in a row mean the same as one: write one");
+                }
+                b'*' => STAR,
+                b'\\' => match bytes.next() {
+                    Some(escaped @ (b'*' | b'\\')) => escaped,
                     _ => return Err("a backslash must be followed by `*` or by another backslash"),
                 },
-                _ => part.push(char),
-            }
-            after_star = char == '*';
+                _ => byte,
+            });
         }
-        parts.push(part.into_boxed_str());
-        Ok(Self { written: written.into(), parts: parts.into() })
+        Ok(Self { written: written.into(), symbols: symbols.into() })
     }
 
     pub(crate) fn written(&self) -> &str {
         &self.written
     }
 
-    pub(crate) fn parts(&self) -> &[Box<str>] {
-        &self.parts
+    pub(crate) fn symbols(&self) -> &[u8] {
+        &self.symbols
     }
 
-    /// What it may cost: the literal bytes, once for each part that they may have to be looked for after.
+    /// What it may cost: its bytes, times one more than its stars.
     pub(crate) fn complexity(&self) -> usize {
-        self.parts.len() * self.parts.iter().map(|part| part.len()).sum::<usize>().max(1)
+        let stars = self.symbols.iter().filter(|&&symbol| symbol == STAR).count();
+        (stars + 1) * (self.symbols.len() - stars).max(1)
     }
 
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        matches_parts(&self.parts, text.as_bytes())
+        matches_symbols(&self.symbols, text.as_bytes())
     }
 }
 
-/// Whether `parts`, with anything between them, make up the whole `text`. The leftmost place for each part is as good as
-/// any other, so nothing is ever tried twice.
-fn matches_parts(parts: &[Box<str>], text: &[u8]) -> bool {
-    let Some((first, others)) = parts.split_first() else { return false };
-    let Some((last, middle)) = others.split_last() else { return first.as_bytes() == text };
-    let Some(mut rest) = text.strip_prefix(first.as_bytes()).and_then(|rest| rest.strip_suffix(last.as_bytes())) else {
-        return false;
-    };
-    for part in middle {
-        match find(part.as_bytes(), rest) {
+/// Whether the symbols, with anything for each star, make up the whole text. The leftmost place for each part between two
+/// stars is as good as any other, so nothing is ever tried twice.
+pub(crate) fn matches_symbols(symbols: &[u8], text: &[u8]) -> bool {
+    let Some(first_star) = memchr::memchr(STAR, symbols) else { return symbols == text };
+    let last_star = memchr::memrchr(STAR, symbols).unwrap_or(first_star);
+    let (first, last) = (&symbols[..first_star], &symbols[last_star + 1..]);
+    let Some(mut rest) = text.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
+    if first_star == last_star {
+        return true;
+    }
+    for part in symbols[first_star + 1..last_star].split(|&symbol| symbol == STAR) {
+        match memchr::memmem::find(rest, part) {
             Some(at) => rest = &rest[at + part.len()..],
             None => return false,
         }
     }
     true
-}
-
-fn find(needle: &[u8], haystack: &[u8]) -> Option<usize> {
-    memchr::memmem::find(haystack, needle)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Reading an event once: the values at the paths that are wanted, and the array elements they stand in.
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use crate::{
+    index::Work,
     input::{ATTRIBUTES, Input},
     json::{Broken, DEPTH_MAX, Quoted, Scalar, Scanner},
     number::Number,
@@ -15,7 +18,7 @@ pub(crate) type TrailId = u32;
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(crate) view: View,
-    pub(crate) index: crate::matcher::Work,
+    pub(crate) work: Work,
 }
 
 impl Scratch {
@@ -38,6 +41,8 @@ pub(crate) struct View {
     /// Attributes, and texts that had escapes.
     texts: String,
     buffer: String,
+    /// The dotted keys that were found: in which object, from which path on, and the path they lead to.
+    dotted: FxHashSet<(u32, PathId, PathId)>,
 }
 
 /// What was found at one path.
@@ -55,8 +60,10 @@ struct Slot {
 pub(crate) struct Found {
     stored: Stored,
     /// The next value at the same path, or [`NONE`].
-    next: u32,
+    pub(crate) next: u32,
     pub(crate) trail: TrailId,
+    /// The atom of the index that wants exactly this value, or [`NONE`].
+    pub(crate) equal: u32,
     /// Found under `data.` without a key `data`.
     alias: bool,
 }
@@ -83,10 +90,30 @@ pub(crate) struct Trail {
     pub(crate) depth: u32,
 }
 
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Fails,
+    Holds,
+    /// It depends on the element of some array.
+    InArrays,
+}
+
+impl Outcome {
+    /// Of a condition that there be no value, where this is the outcome of one that there be any.
+    pub(crate) fn negated(self) -> Self {
+        match self {
+            Self::Fails => Self::Holds,
+            Self::Holds => Self::Fails,
+            Self::InArrays => Self::InArrays,
+        }
+    }
+}
+
 impl View {
     /// Reads the event, and says what of its data is text.
     pub(crate) fn read<'a>(&mut self, paths: &Paths, input: &Input<'a>) -> &'a str {
-        self.begin(paths.len());
+        self.begin(paths.bound());
         let mut shadowed = 0u8;
         for (bit, &path) in paths.attributes.iter().enumerate().filter(|(_, path)| **path != NONE) {
             let Some(text) = input.attributes.get(ATTRIBUTES[bit]) else { continue };
@@ -100,26 +127,62 @@ impl View {
         let Some(text) = std::str::from_utf8(input.data).ok().filter(|text| u32::try_from(text.len()).is_ok()) else {
             return "";
         };
-        let mut walk = Walk { scanner: Scanner::new(text), paths, view: self, alias: false, dotted: false };
+        let mut walk = Walk { scanner: Scanner::new(text), paths, view: self, alias: false };
         match walk.data(shadowed) {
-            Ok(()) => {
-                if walk.dotted {
-                    self.settle_dotted();
-                }
-            }
+            Ok(()) if self.dotted.is_empty() => {}
+            Ok(()) => self.settle_dotted(),
             Err(Broken) => self.forget_from(of_attributes),
         }
         text
     }
 
+    /// The number of the event that was read last.
+    pub(crate) fn event(&self) -> u32 {
+        self.event
+    }
+
+    /// The paths that have values.
+    pub(crate) fn touched(&self) -> &[PathId] {
+        &self.touched
+    }
+
     /// The values at a path, in the order of the text.
     #[inline]
     pub(crate) fn values(&self, path: PathId) -> impl Iterator<Item = &Found> {
-        let first = match self.slots.get(path as usize) {
+        std::iter::successors(self.found(self.first(path)), |found| self.found(found.next))
+    }
+
+    /// Whether there is a value that is wanted at the path: one outside of arrays, one in an array, or none.
+    #[inline]
+    pub(crate) fn presence(&self, path: PathId, is_wanted: impl Fn(&Found) -> bool) -> Outcome {
+        let mut outcome = Outcome::Fails;
+        for found in self.values(path) {
+            if is_wanted(found) {
+                if found.trail == 0 {
+                    return Outcome::Holds;
+                }
+                outcome = Outcome::InArrays;
+            }
+        }
+        outcome
+    }
+
+    /// Where the first value at a path is, or [`NONE`].
+    #[inline]
+    pub(crate) fn first(&self, path: PathId) -> u32 {
+        match self.slots.get(path as usize) {
             Some(slot) if slot.event == self.event => slot.first,
             _ => NONE,
-        };
-        std::iter::successors(self.values.get(first as usize), |found| self.values.get(found.next as usize))
+        }
+    }
+
+    #[inline]
+    pub(crate) fn found(&self, at: u32) -> Option<&Found> {
+        self.values.get(at as usize)
+    }
+
+    pub(crate) fn set_equal(&mut self, at: u32, atom: u32) {
+        self.values[at as usize].equal = atom;
     }
 
     /// The value itself; `data` is what [`View::read`] gave.
@@ -160,6 +223,7 @@ impl View {
         self.touched.clear();
         self.values.clear();
         self.texts.clear();
+        self.dotted.clear();
         self.trails.clear();
         self.trails.push(Trail { parent: 0, array: NONE, index: NONE, depth: 0 });
     }
@@ -176,7 +240,7 @@ impl View {
     #[inline]
     fn push(&mut self, path: PathId, stored: Stored, trail: TrailId, alias: bool) {
         let id = self.values.len() as u32;
-        self.values.push(Found { stored, next: NONE, trail, alias });
+        self.values.push(Found { stored, next: NONE, trail, equal: NONE, alias });
         let slot = self.slot(path);
         let last = std::mem::replace(&mut slot.last, id);
         if slot.first == NONE {
@@ -224,7 +288,7 @@ impl View {
     /// Where a dotted key and nested keys lead to two arrays at one path, only the first array counts: so that a path has
     /// at most one array within an element, which keeps matching polynomial.
     fn settle_dotted(&mut self) {
-        let mut first: rustc_hash::FxHashMap<(PathId, TrailId), u32> = rustc_hash::FxHashMap::default();
+        let mut first: FxHashMap<(PathId, TrailId), u32> = FxHashMap::default();
         let mut chain = Vec::new();
         self.retain(|view, path, at| {
             chain.clear();
@@ -254,7 +318,6 @@ struct Walk<'w, 'a> {
     paths: &'w Paths,
     view: &'w mut View,
     alias: bool,
-    dotted: bool,
 }
 
 impl Walk<'_, '_> {
@@ -325,9 +388,8 @@ impl Walk<'_, '_> {
             Some(path) => path,
             None if !name.as_bytes().contains(&b'.') => return None,
             None => {
-                let path = name.split('.').try_fold(parent, |path, part| self.paths.child(path, part))?;
-                self.dotted = true;
-                path
+                let path = self.paths.below(parent, name)?;
+                return self.view.dotted.insert((object, parent, path)).then_some(path);
             }
         };
         let slot = self.view.slot(path);

@@ -4,8 +4,8 @@ use super::{All, Limits, PatternError};
 use crate::{
     Input, Scratch, arrays,
     paths::{PathId, Paths},
-    test::Test,
-    view::{TrailId, View},
+    test::{Test, Value},
+    view::{Outcome, TrailId, View},
 };
 
 /// A pattern as a choice of conjunctions.
@@ -123,26 +123,12 @@ fn holds<'c>(view: &View, data: &str, conditions: impl Iterator<Item = &'c Condi
     arrays::agree(view, &present, &absent)
 }
 
-enum Outcome {
-    Fails,
-    Holds,
-    /// It depends on the element of some array.
-    InArrays,
-}
-
 impl Condition {
     fn outcome(&self, view: &View, data: &str) -> Outcome {
-        let is_absent = self.tests.is_empty();
-        let mut outcome = if is_absent { Outcome::Holds } else { Outcome::Fails };
-        for found in view.values(self.path_id) {
-            if is_absent || self.is_satisfied_by(view.value(found, data)) {
-                if found.trail == 0 {
-                    return if is_absent { Outcome::Fails } else { Outcome::Holds };
-                }
-                outcome = Outcome::InArrays;
-            }
+        if self.tests.is_empty() {
+            return view.presence(self.path_id, |_| true).negated();
         }
-        outcome
+        view.presence(self.path_id, |found| self.is_satisfied_by(view.value(found, data)))
     }
 
     /// The trails of the values that satisfy it, or of all where there must be none.
@@ -153,7 +139,7 @@ impl Condition {
             .collect()
     }
 
-    fn is_satisfied_by(&self, value: crate::test::Value<'_>) -> bool {
+    fn is_satisfied_by(&self, value: Value<'_>) -> bool {
         self.tests.iter().any(|test| test.is_satisfied_by(value))
     }
 }

@@ -6,7 +6,7 @@ mod tree;
 
 use std::sync::Arc;
 
-pub(crate) use compile::Compiled;
+pub(crate) use compile::{Compiled, Condition};
 
 use crate::{
     Explanation, Input, Scratch,

@@ -154,7 +154,7 @@ impl<'l> Parser<'l> {
             "numeric" => self.numeric(operand),
             "cidr" => {
                 let text = self.text(operand)?;
-                Network::parse(&text).map(Test::Cidr).or_else(|reason| self.refuse(reason))
+                Network::parse(&text).map(|network| Test::Cidr(Box::new(network))).or_else(|reason| self.refuse(reason))
             }
             "exists" => match operand {
                 Tree::Bool(true) => Ok(Test::Exists),
@@ -281,7 +281,7 @@ impl<'l> Parser<'l> {
         if low > high {
             return self.refuse("no number is in this range");
         }
-        Ok(Test::Numeric(bounds))
+        Ok(Test::Numeric(Box::new(bounds)))
     }
 
     fn bound(&mut self, bound: &mut Option<(Number, bool)>, number: Number, sign: &str) -> Result<()> {
