@@ -1,0 +1,91 @@
+//! Around every request: its id, its log line, its metrics, its problem body, and what to do when a handler panics.
+
+use std::{panic::AssertUnwindSafe, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use synapse_hub_core::{Code, Error};
+use uuid::Uuid;
+
+use super::problem::{self, Failure};
+use crate::{app::App, grpc, serve::Peer, trace};
+
+/// The header that carries a request's id, both ways.
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken over from a client, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let peer = request.extensions().get::<Peer>().copied();
+    let is_grpc = is_grpc(request.headers());
+    let traceparent = trace::parent(request.headers());
+
+    let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = outcome.unwrap_or_else(|panic| panicked(panic.as_ref(), is_grpc));
+
+    let id_text = id.to_str().unwrap_or_default();
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let mut code = "";
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        code = failure.error.code().as_str();
+        if response.status().is_server_error() && !failure.error.retryable() {
+            tracing::error!(request_id = id_text, %method, route, error = ?failure.error, "a request failed");
+        }
+        problem::render(failure, id_text, &mut response);
+    }
+    let took = started.elapsed();
+    let status = response.status();
+    app.metrics.request(&method, route, status, took);
+    tracing::debug!(
+        request_id = id_text,
+        %method,
+        route,
+        status = status.as_u16(),
+        code,
+        peer = peer.map(|Peer(peer)| tracing::field::display(peer)),
+        trace = traceparent.as_deref(),
+        took_us = took.as_micros() as u64,
+        "request"
+    );
+    if is_grpc {
+        grpc::complete_error(response.headers_mut());
+    }
+    response.headers_mut().insert(&REQUEST_ID, id);
+    response
+}
+
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The client's id where it is of use, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(&REQUEST_ID).filter(|id| {
+        let bytes = id.as_bytes();
+        (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let mut text = [0; uuid::fmt::Simple::LENGTH];
+        let text: &str = Uuid::now_v7().simple().encode_lower(&mut text);
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+    })
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send), is_grpc: bool) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("no text"), "a request handler panicked");
+    let error = Error::new(Code::Internal, "the hub failed over this request; its log has more under the request's id");
+    if is_grpc {
+        return grpc::status(&error).into_http();
+    }
+    Failure::from(error).into_response()
+}

@@ -1,0 +1,173 @@
+//! Subscriptions as server-sent events (WHATWG HTML, section 9.2).
+//!
+//! The stream is pulled by the connection: nothing is taken from the subscription before the client has room for it.
+
+use std::convert::Infallible;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures::Stream;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use serde_json::json;
+use synapse_hub_core::{Cursor, Point, TopicPattern};
+use synapse_hub_hub::{Delivery, EndReason, Item, Subscription};
+
+use super::{
+    problem::{Problem, Result},
+    query::Query,
+    subscribe::{self, Format, Wanted},
+};
+use crate::app::App;
+
+/// The id of the last message of a stream that came to its end: an EventSource that connects again with it is told that
+/// there is no more.
+const ENDED_ID: &str = "end";
+
+pub(crate) async fn stream(app: App, topics: Vec<TopicPattern>, uri: &Uri, headers: &HeaderMap) -> Result<Response> {
+    let mut query = Query::parse(uri)?;
+    if subscribe::last_event_id(headers, &mut query)?.as_deref() == Some(ENDED_ID) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let (Wanted { request, format }, mut query) =
+        subscribe::wanted(topics, uri, headers, app.hub.limits(), Point::Latest)?;
+    let named = query.flag("event_names")?;
+    subscribe::finish(query)?;
+    let subscription = app.hub.subscribe(request).await?;
+    let retry_ms = app.config.subscriptions.sse_retry.as_millis();
+    let mut response = Response::new(Body::from_stream(messages(subscription, Writer { format, named }, retry_ms)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would otherwise hold messages back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn messages(
+    subscription: Subscription,
+    writer: Writer,
+    retry_ms: u128,
+) -> impl Stream<Item = std::result::Result<Bytes, Infallible>> {
+    // The cursor comes first, so that a client that loses its connection before the first event misses nothing.
+    let first = format!("retry: {retry_ms}\nid: {}\n\n", subscription.cursor());
+    futures::stream::unfold((subscription, Some(first)), move |(mut subscription, first)| async move {
+        let message = match first {
+            Some(first) => first.into(),
+            None => writer.item(subscription.next().await?),
+        };
+        Some((Ok(message), (subscription, None)))
+    })
+}
+
+/// Writes what a subscription yields.
+#[derive(Debug, Clone, Copy)]
+struct Writer {
+    format: Format,
+    /// Messages are named by the event's type.
+    named: bool,
+}
+
+impl Writer {
+    fn item(self, item: synapse_hub_core::Result<Item>) -> Bytes {
+        match item {
+            Ok(Item::Delivery(delivery)) => self.delivery(&delivery),
+            // Without data it is no message: it only moves the client's cursor on, and keeps the connection alive.
+            Ok(Item::Heartbeat(cursor)) => format!(": heartbeat\nid: {cursor}\n\n").into(),
+            Ok(Item::Gap { partition, gap, cursor }) => {
+                let data = json!({
+                    "topic": partition.topic.as_str(),
+                    "partition": partition.partition,
+                    "after": gap.after.to_string(),
+                    "earliest": gap.earliest.map(|position| position.to_string()),
+                    "lost": gap.lost,
+                    "reason": gap.reason.as_str(),
+                    "cursor": cursor.to_string(),
+                });
+                named_message(Some(&cursor.to_string()), "gap", &data.to_string())
+            }
+            Ok(Item::Ended { cursor, reason }) => ended(&cursor, reason),
+            Err(error) => named_message(None, "problem", &Problem::text(error)),
+        }
+    }
+
+    fn delivery(self, delivery: &Delivery) -> Bytes {
+        let mut out = Vec::with_capacity(delivery.records().map(|record| record.event.size() + 160).sum());
+        let flat = (self.format == Format::Flat).then(|| delivery.flat());
+        let mut scratch = Vec::new();
+        for (index, record) in delivery.records().enumerate() {
+            field("id", delivery.cursor_text(record.position).as_bytes(), &mut out);
+            if self.named {
+                field("event", &one_line(record.event.kind()), &mut out);
+            }
+            match &flat {
+                Some(flat) => lines(&flat[index], &mut out),
+                None => {
+                    scratch.clear();
+                    self.format.write(&record.event, &mut scratch);
+                    lines(&scratch, &mut out);
+                }
+            }
+            out.push(b'\n');
+        }
+        out.into()
+    }
+}
+
+fn ended(cursor: &Cursor, reason: EndReason) -> Bytes {
+    let cursor = cursor.to_string();
+    // Another hub, or this one when it is back, goes on where this stream ends; the other ends are final.
+    let (id, reason) = match reason {
+        EndReason::Until => (ENDED_ID, "until"),
+        EndReason::TopicDeleted => (ENDED_ID, "topic_deleted"),
+        EndReason::Shutdown => (cursor.as_str(), "shutdown"),
+    };
+    named_message(Some(id), "end", &json!({"reason": reason, "cursor": cursor}).to_string())
+}
+
+fn named_message(id: Option<&str>, name: &str, data: &str) -> Bytes {
+    let mut out = Vec::with_capacity(data.len() + 64);
+    if let Some(id) = id {
+        field("id", id.as_bytes(), &mut out);
+    }
+    field("event", name.as_bytes(), &mut out);
+    lines(data.as_bytes(), &mut out);
+    out.push(b'\n');
+    out.into()
+}
+
+fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+/// The data of a message: JSON that was sent with line breaks keeps them, each line a `data:` of its own.
+fn lines(data: &[u8], out: &mut Vec<u8>) {
+    data.split(|byte| matches!(byte, b'\n' | b'\r')).for_each(|line| field("data", line, out));
+}
+
+/// A type that holds a line break must not end the field.
+fn one_line(kind: &str) -> Vec<u8> {
+    kind.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_breaks_never_end_a_message_early() {
+        let mut out = Vec::new();
+        lines(b"{\n \"a\": 1,\r\n \"b\": 2\r}", &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.starts_with("data: ")), "{text}");
+        let joined: Vec<_> = text.lines().map(|line| &line["data: ".len()..]).collect();
+        let value: serde_json::Value = serde_json::from_str(&joined.join("\n")).unwrap();
+        assert_eq!(value, json!({"a": 1, "b": 2}));
+        assert_eq!(one_line("a\nevent: end\r"), b"a event: end ");
+    }
+}
