@@ -23,6 +23,7 @@ pub use config::{
 };
 pub use logging::init_logging;
 pub use serve::{Ready, Server, serve};
+pub use synapse_hub_core::{Durability, Error};
 
 /// The version of this hub.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,226 @@
+//! `synapse doctor`: looks at everything between this command and its events, and says what is wrong and what to do.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use synapse_hub_client::{Client, InfoResponse};
+use synapse_hub_server::{Config, ConfigSources, open_backend};
+use tokio::net::{TcpStream, lookup_host};
+
+use super::client;
+use crate::{
+    args::{Doctor, Global, Output},
+    failure::Failure,
+    output,
+};
+
+/// How far clocks may be apart before it is worth a word.
+const SKEW_MAX: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Good,
+    Unusual,
+    Bad,
+}
+
+/// What was found, in the order of looking.
+#[derive(Default)]
+struct Report(Vec<(Finding, &'static str, String)>);
+
+impl Report {
+    fn add(&mut self, finding: Finding, what: &'static str, text: impl Into<String>) {
+        self.0.push((finding, what, text.into()));
+    }
+}
+
+pub(super) async fn run(global: &Global, args: &Doctor) -> Result<(), Failure> {
+    let mut report = Report::default();
+    if let Some(backend) = &args.backend {
+        look_at_backend(backend, &mut report).await;
+    }
+    if look_at_address(&global.url, &mut report).await {
+        look_at_hub(&client(global)?, &mut report).await;
+    }
+    show(global, &report)?;
+    let bad = report.0.iter().filter(|(finding, ..)| *finding == Finding::Bad).count();
+    if bad > 0 { Err(Failure::unreachable(format!("{bad} of {} checks failed", report.0.len()))) } else { Ok(()) }
+}
+
+fn show(global: &Global, report: &Report) -> Result<(), Failure> {
+    if global.output == Output::Json {
+        let name = |finding| match finding {
+            Finding::Good => "ok",
+            Finding::Unusual => "warning",
+            Finding::Bad => "error",
+        };
+        let list: Vec<Value> = report
+            .0
+            .iter()
+            .map(|(finding, what, text)| json!({"check": what, "result": name(*finding), "text": text}))
+            .collect();
+        return Ok(output::json(&Value::Array(list))?);
+    }
+    for (finding, what, text) in &report.0 {
+        let mark = match finding {
+            Finding::Good => output::green("✓"),
+            Finding::Unusual => output::yellow("!"),
+            Finding::Bad => output::red("✗"),
+        };
+        output::line(&format!("{mark} {:<10} {text}", output::bold(what)))?;
+    }
+    Ok(())
+}
+
+/// Whether something listens at the address.
+async fn look_at_address(url: &str, report: &mut Report) -> bool {
+    let without_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = without_scheme.split('/').next().unwrap_or_default();
+    let secure = url.starts_with("https://");
+    let target = match authority.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
+        _ => format!("{authority}:{}", if secure { 443 } else { 80 }),
+    };
+    let addresses: Vec<_> = match lookup_host(&target).await {
+        Ok(found) => found.collect(),
+        Err(error) => {
+            let advice = "check the name in --url or SYNAPSE_URL, and that this machine resolves it";
+            report.add(Finding::Bad, "address", format!("{target} cannot be resolved ({error}); {advice}"));
+            return false;
+        }
+    };
+    match tokio::time::timeout(TIMEOUT, TcpStream::connect(addresses.as_slice())).await {
+        Ok(Ok(_)) => {
+            report.add(Finding::Good, "address", format!("something listens at {target}"));
+            true
+        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            let advice = "start a hub there (`synapse serve`), or name the right address with --url or SYNAPSE_URL";
+            report.add(Finding::Bad, "address", format!("nothing listens at {target}; {advice}"));
+            false
+        }
+        Ok(Err(error)) => {
+            report.add(Finding::Bad, "address", format!("{target} cannot be reached: {error}"));
+            false
+        }
+        Err(_) => {
+            let advice = "a firewall may drop the packets, or the machine is down";
+            report.add(Finding::Bad, "address", format!("{target} does not answer within {TIMEOUT:?}; {advice}"));
+            false
+        }
+    }
+}
+
+async fn look_at_hub(client: &Client, report: &mut Report) {
+    let before = SystemTime::now();
+    let info = match tokio::time::timeout(TIMEOUT, client.info()).await {
+        Ok(Ok(info)) => info,
+        Ok(Err(error)) => {
+            let advice = "is it a hub? https:// needs TLS in front of it, http:// must not meet TLS";
+            report.add(
+                Finding::Bad,
+                "hub",
+                format!("what listens there does not answer as a hub: {}; {advice}", error.message),
+            );
+            return;
+        }
+        Err(_) => {
+            report.add(
+                Finding::Bad,
+                "hub",
+                format!("no answer within {TIMEOUT:?}; is it a hub, and is it overloaded?"),
+            );
+            return;
+        }
+    };
+    let round_trip = before.elapsed().unwrap_or_default();
+    report.add(Finding::Good, "hub", format!("{} answers in {:.1} ms", info.hub_id, round_trip.as_secs_f64() * 1e3));
+    look_at_version(&info, report);
+    look_at_clocks(&info, before, round_trip, report);
+    let named = if info.backend_version.is_empty() {
+        info.backend.clone()
+    } else {
+        format!("{} {}", info.backend, info.backend_version)
+    };
+    if info.ready {
+        report.add(Finding::Good, "backend", format!("{named} can be read and written"));
+    } else {
+        report.add(Finding::Bad, "backend", format!("{named} cannot be used: {}", info.notes.join("; ")));
+    }
+    if info.ready {
+        for note in &info.notes {
+            report.add(Finding::Unusual, "backend", note.clone());
+        }
+    }
+}
+
+fn look_at_version(info: &InfoResponse, report: &mut Report) {
+    let mine = env!("CARGO_PKG_VERSION");
+    if info.version == mine {
+        report.add(Finding::Good, "version", format!("hub and command line are both {mine}"));
+    } else {
+        let text = format!(
+            "the hub is {}, this command line {mine}; use the same where something does not work",
+            info.version
+        );
+        report.add(Finding::Unusual, "version", text);
+    }
+}
+
+fn look_at_clocks(info: &InfoResponse, before: SystemTime, round_trip: Duration, report: &mut Report) {
+    let mine = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + round_trip / 2;
+    let mut compare = |whose: &str, nanos: i64| {
+        let apart = Duration::from_nanos(nanos.abs_diff(mine.as_nanos() as i64));
+        if apart > SKEW_MAX + round_trip {
+            let text = format!(
+                "the clock of {whose} and of this machine are {:.1} s apart; replay by time and expiry go by them, so set both by NTP",
+                apart.as_secs_f64()
+            );
+            report.add(Finding::Bad, "clock", text);
+        } else {
+            report.add(
+                Finding::Good,
+                "clock",
+                format!("{whose} and this machine agree within {} ms", apart.as_millis()),
+            );
+        }
+    };
+    compare("the hub", info.time_unix_nanos);
+    if let Some(nanos) = info.backend_time_unix_nanos {
+        compare("the backend", nanos);
+    }
+}
+
+/// Opens a backend as `synapse serve` would.
+async fn look_at_backend(url: &str, report: &mut Report) {
+    let overrides = vec![("backend".to_owned(), url.to_owned())];
+    let config = match Config::load(ConfigSources { overrides, ..ConfigSources::default() }) {
+        Ok(config) => config,
+        Err(error) => return report.add(Finding::Bad, "backend", error.message()),
+    };
+    let backend = match tokio::time::timeout(TIMEOUT * 3, open_backend(&config)).await {
+        Ok(Ok(backend)) => backend,
+        Ok(Err(error)) => {
+            return report.add(Finding::Bad, "backend", format!("{} [{}]", error.message(), error.code()));
+        }
+        Err(_) => return report.add(Finding::Bad, "backend", format!("{} does not answer", config.backend)),
+    };
+    let health = backend.health().await;
+    let version = health.version.clone().map_or(String::new(), |version| format!(" {version}"));
+    let works = health.readable && health.writable;
+    let text =
+        format!("{}{version} {}", config.backend, if works { "can be read and written" } else { "cannot be used" });
+    report.add(if works { Finding::Good } else { Finding::Bad }, "backend", text);
+    for note in health.notes {
+        report.add(if works { Finding::Unusual } else { Finding::Bad }, "backend", note);
+    }
+    for durability in [synapse_hub_server::Durability::Stored, synapse_hub_server::Durability::Synced] {
+        if let Ok(guarantee) = backend.guarantee(durability).await {
+            let given = guarantee.level >= durability;
+            let text = format!("{durability:?}: {}", guarantee.text).to_lowercase();
+            report.add(if given { Finding::Good } else { Finding::Unusual }, "durability", text);
+        }
+    }
+    backend.shutdown(TIMEOUT).await;
+}

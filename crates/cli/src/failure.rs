@@ -1,0 +1,113 @@
+//! How commands fail: one line that says what to do, and an exit code that means something.
+
+use std::{io::Write as _, process::ExitCode};
+
+use synapse_hub_client::Error;
+
+use crate::{
+    args::{Global, Output},
+    output,
+};
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: u8,
+    code: String,
+    message: String,
+    /// What was refused, a line each.
+    details: Vec<String>,
+}
+
+impl Failure {
+    /// Something failed.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::with(1, "failed", message)
+    }
+
+    /// The command line cannot be right.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::with(2, "usage", message)
+    }
+
+    /// The hub or its backend cannot be reached.
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self::with(3, "unreachable", message)
+    }
+
+    /// The input was refused.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::with(4, "refused", message)
+    }
+
+    /// The user stopped it.
+    pub(crate) fn interrupted() -> Self {
+        Self::with(130, "interrupted", String::new())
+    }
+
+    /// With a stable code of its own.
+    pub(crate) fn with(exit: u8, code: &str, message: impl Into<String>) -> Self {
+        Self { exit, code: code.into(), message: message.into(), details: Vec::new() }
+    }
+
+    /// Tells the user, in the form that was asked for.
+    pub(crate) fn report(self, global: &Global) -> ExitCode {
+        if !self.message.is_empty() {
+            let mut stderr = std::io::stderr().lock();
+            let _ = match global.output {
+                Output::Json => {
+                    let object = serde_json::json!({"error": {"code": self.code, "message": self.message, "details": self.details}});
+                    writeln!(stderr, "{object}")
+                }
+                Output::Human => {
+                    let mut text = format!("{} {} [{}]", output::red_err("error:"), self.message, self.code);
+                    for detail in &self.details {
+                        text.push_str("\n  ");
+                        text.push_str(detail);
+                    }
+                    writeln!(stderr, "{text}")
+                }
+            };
+        }
+        ExitCode::from(self.exit)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let refusals = error.refused.iter().map(|refusal| {
+            let place = if refusal.field.is_empty() { String::new() } else { format!(", field {}", refusal.field) };
+            format!("event {}{place}: {} [{}]", refusal.index, refusal.message, refusal.code)
+        });
+        let details = refusals.collect();
+        let exit = if error.retryable { 3 } else { 4 };
+        let message = if error.is_unreachable() {
+            format!(
+                "no hub answers ({}); is it running (`synapse serve`)? `synapse doctor` looks closer",
+                error.message
+            )
+        } else {
+            error.message
+        };
+        Self { exit, code: error.code, message, details }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        // Whoever reads our output may stop at any line.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::with(0, "closed", String::new());
+        }
+        Self::failed(error.to_string())
+    }
+}
+
+impl From<synapse_hub_server::Error> for Failure {
+    fn from(error: synapse_hub_server::Error) -> Self {
+        let code = error.code();
+        let exit = if error.retryable() { 3 } else { 1 };
+        let place = error.field_path().map_or(String::new(), |field| format!("{field}: "));
+        Self::with(exit, code.as_str(), format!("{place}{}", error.message()))
+    }
+}
