@@ -66,6 +66,11 @@ impl<'t> Decoder<'t> {
         Ok(())
     }
 
+    /// Makes room for so many more events.
+    pub fn reserve(&mut self, events: usize) {
+        self.drafts.reserve(events);
+    }
+
     /// How many events were read so far.
     pub fn len(&self) -> usize {
         self.drafts.len()

@@ -1,0 +1,25 @@
+-- What streams hold, without their entries. Only reads.
+-- KEYS: stream, state, deletion mark, for each stream.
+local rows = {}
+for at = 1, #KEYS, 3 do
+  local kind = redis.call('TYPE', KEYS[at]).ok
+  local length, added, last, first = 0, 0, '0-0', '0-0'
+  if kind == 'stream' then
+    local info = redis.call('XINFO', 'STREAM', KEYS[at])
+    for index = 1, #info, 2 do
+      local name, value = info[index], info[index + 1]
+      if name == 'length' then length = value
+      elseif name == 'entries-added' then added = value
+      elseif name == 'last-generated-id' then last = value
+      elseif name == 'recorded-first-entry-id' then first = value
+      end
+    end
+  end
+  local state = redis.call('HMGET', KEYS[at + 1], 'added', 'withdrawn', 'trimmed', 'trimmed_count')
+  local mark = redis.call('GET', KEYS[at + 2])
+  rows[#rows + 1] = {
+    kind, length, added, last, first,
+    tonumber(state[1] or 0), tonumber(state[2] or 0), state[3] or '0-0', tonumber(state[4] or 0), mark or '',
+  }
+end
+return rows
