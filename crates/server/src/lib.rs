@@ -18,12 +18,12 @@ mod trace;
 
 pub use backend::open_backend;
 pub use config::{
-    BackendUrl, Config, ConfigSources, EmbeddedConfig, HttpConfig, LogConfig, LogFormat, SubscriptionsConfig,
-    TopicsConfig,
+    BackendUrl, Config, ConfigSources, EmbeddedConfig, HttpConfig, LogConfig, LogFormat, RedisConfig, Secret,
+    SubscriptionsConfig, TopicsConfig,
 };
 pub use logging::init_logging;
 pub use serve::{Ready, Server, serve};
-pub use synapse_hub_core::{Durability, Error};
+pub use synapse_hub_core::{Code, Durability, Error, Result, backend::Backend};
 
 /// The version of this hub.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

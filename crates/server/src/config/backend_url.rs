@@ -57,11 +57,9 @@ impl FromStr for BackendUrl {
             Some(("memory", _)) => invalid("`memory:` takes nothing after the colon".into()),
             Some(("embedded", "")) => invalid("`embedded:` needs a folder, such as embedded:./synapse-data".into()),
             Some(("embedded", path)) => Ok(Self(Kind::Embedded(path.into()))),
-            Some(("redis" | "rediss", rest)) if rest.starts_with("//") && rest.len() > 2 => {
-                Ok(Self(Kind::Redis(text.to_owned())))
-            }
-            Some((scheme @ ("redis" | "rediss"), _)) => {
-                invalid(format!("a Redis address looks like {scheme}://127.0.0.1:6379"))
+            Some(("redis" | "rediss" | "redis+unix", _)) => {
+                let checked = text.parse::<synapse_hub_redis::Address>().map_err(|error| error.field("backend"));
+                checked.map(|_| Self(Kind::Redis(text.to_owned())))
             }
             Some((scheme @ ("redis-sentinel" | "redis-cluster" | "kafka"), _)) => {
                 let what =
@@ -126,7 +124,8 @@ mod tests {
             ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
             ("redis://:secret@host/2", "redis://:***@host/2"),
             ("rediss://user:se:cr@et@host:1", "rediss://user:***@host:1"),
-            ("redis://user:sec/ret?x@host", "redis://user:***@host"),
+            ("redis://user:sec/ret@host", "redis://user:***@host"),
+            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
         ] {
             let parsed: BackendUrl = url.parse().unwrap();
             assert_eq!(parsed.to_string(), shown);
@@ -134,7 +133,14 @@ mod tests {
             assert_eq!(serde_json::to_string(&parsed).unwrap(), format!("{shown:?}"));
             assert_eq!(parsed.redis_url(), Some(url));
         }
-        for wrong in ["kafka://user:secret@host", "reddis://:secret@host", "host:secret", "redis:secret", "se cret"] {
+        for wrong in [
+            "kafka://user:secret@host",
+            "reddis://:secret@host",
+            "host:secret",
+            "redis:secret",
+            "redis://:secret@host:port",
+            "secret",
+        ] {
             let error = wrong.parse::<BackendUrl>().unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");
         }
@@ -142,18 +148,20 @@ mod tests {
 
     #[test]
     fn backends_that_cannot_be_say_what_can() {
-        for (text, code) in [
-            ("kafka://localhost:9092", Code::Unsupported),
-            ("redis-cluster://localhost", Code::Unsupported),
-            ("postgres://localhost", Code::InvalidConfig),
-            ("embedded:", Code::InvalidConfig),
-            ("./data", Code::InvalidConfig),
-            ("", Code::InvalidConfig),
-            ("redis:", Code::InvalidConfig),
+        for (text, code, hint) in [
+            ("kafka://localhost:9092", Code::Unsupported, "`embedded:`"),
+            ("redis-cluster://localhost", Code::Unsupported, "`redis:`"),
+            ("postgres://localhost", Code::InvalidConfig, "`redis://HOST:PORT`"),
+            ("embedded:", Code::InvalidConfig, "embedded:./synapse-data"),
+            ("./data", Code::InvalidConfig, "`embedded:FOLDER`"),
+            ("", Code::InvalidConfig, "`embedded:FOLDER`"),
+            ("redis:", Code::InvalidConfig, "redis://host:6379"),
+            ("redis://host:port", Code::InvalidConfig, "port"),
+            ("memory:x", Code::InvalidConfig, "nothing after the colon"),
         ] {
             let error = text.parse::<BackendUrl>().unwrap_err();
             assert_eq!((error.code(), error.field_path()), (code, Some("backend")), "{text}");
-            assert!(error.message().contains(["`", ":"]), "{error}");
+            assert!(error.message().contains(hint), "{error}");
         }
     }
 }

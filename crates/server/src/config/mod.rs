@@ -2,6 +2,7 @@
 
 mod backend_url;
 mod load;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use synapse_hub_core::{Code, Error, Result, TopicSettings};
 use synapse_hub_embedded::EmbeddedOptions;
 use synapse_hub_hub::{HubOptions, Limits};
+use synapse_hub_redis::RedisOptions;
 
-pub use self::{backend_url::BackendUrl, load::ConfigSources};
+pub use self::{backend_url::BackendUrl, load::ConfigSources, secret::Secret};
 
 const DEFAULT_TOML: &str = include_str!("../../synapse.default.toml");
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// The embedded log.
     pub embedded: EmbeddedConfig,
+    /// Redis.
+    pub redis: RedisConfig,
     /// Logs.
     pub log: LogConfig,
     /// The limits.
@@ -123,6 +127,30 @@ pub struct EmbeddedConfig {
     pub free_bytes_min: u64,
 }
 
+/// The table `[redis]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// The password, when the address of the backend has none.
+    pub password: Secret,
+    /// How long connecting at the start is tried.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long an answer may take, and how long a request waits for a lost connection.
+    #[serde(with = "duration")]
+    pub response_timeout: Duration,
+    /// The largest answer to a read that is taken at once.
+    pub reply_bytes: usize,
+    /// Compress the entries of the layout `packed` with this zstd level; 0 stores them as they are.
+    pub packed_zstd_level: i32,
+    /// How often a stream that gets events is looked at for what others removed from it.
+    #[serde(with = "duration")]
+    pub check_active: Duration,
+    /// How often a stream that gets none is.
+    #[serde(with = "duration")]
+    pub check_idle: Duration,
+}
+
 /// The table `[log]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -180,6 +208,22 @@ impl Config {
             zstd_level: (self.embedded.zstd_level != 0).then_some(self.embedded.zstd_level),
             free_bytes_min: self.embedded.free_bytes_min,
             ..EmbeddedOptions::default()
+        }
+    }
+
+    /// How the Redis backend is to behave.
+    pub(crate) fn redis_options(&self) -> RedisOptions {
+        let password = self.redis.password.expose();
+        RedisOptions {
+            connect_timeout: self.redis.connect_timeout,
+            response_timeout: self.redis.response_timeout,
+            append_bytes_max: self.limits.append_bytes,
+            reply_bytes_max: self.redis.reply_bytes,
+            packed_zstd_level: (self.redis.packed_zstd_level != 0).then_some(self.redis.packed_zstd_level),
+            check_active: self.redis.check_active,
+            check_idle: self.redis.check_idle,
+            password: (!password.is_empty()).then(|| password.to_owned()),
+            ..RedisOptions::default()
         }
     }
 
@@ -246,6 +290,7 @@ impl Default for Config {
             subscriptions: SubscriptionsConfig::default(),
             http: HttpConfig::default(),
             embedded: EmbeddedConfig::default(),
+            redis: RedisConfig::default(),
             log: LogConfig::default(),
             limits: Limits::default(),
         }
@@ -297,6 +342,21 @@ impl Default for EmbeddedConfig {
             memtable_bytes: options.memtable_bytes,
             zstd_level: options.zstd_level.unwrap_or(0),
             free_bytes_min: options.free_bytes_min,
+        }
+    }
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        let options = RedisOptions::default();
+        Self {
+            password: Secret::default(),
+            connect_timeout: options.connect_timeout,
+            response_timeout: options.response_timeout,
+            reply_bytes: options.reply_bytes_max,
+            packed_zstd_level: options.packed_zstd_level.unwrap_or(0),
+            check_active: options.check_active,
+            check_idle: options.check_idle,
         }
     }
 }

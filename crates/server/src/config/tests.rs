@@ -124,7 +124,11 @@ fn what_is_wrong_is_named_with_its_place() {
 
 #[test]
 fn a_printed_configuration_reads_back_and_hides_the_password() {
-    let (sources, _folder) = sources(None, &[("SYNAPSE_BACKEND", "redis://:secret@localhost")], &[]);
+    let (sources, _folder) =
+        sources(None, &[("SYNAPSE_BACKEND", "redis://:secret@localhost"), ("SYNAPSE_REDIS__PASSWORD", "secret2")], &[]);
+    let config = Config::load(sources.clone()).unwrap();
+    assert_eq!(config.redis.password.expose(), "secret2");
+    assert!(!format!("{config:?}").contains("secret"));
     let printed = Config::load(sources).unwrap().to_toml();
     assert!(!printed.contains("secret"));
     let again: Config = toml::from_str(&printed).unwrap();
