@@ -97,7 +97,7 @@ fn human(topic: &str, position: &str, flat: &[u8]) -> String {
     let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(flat) else {
         return format!("{topic} {position} {}", String::from_utf8_lossy(flat));
     };
-    let mut text = |key: &str| match object.remove(key) {
+    let mut text = |key: &str| match object.shift_remove(key) {
         Some(Value::String(text)) => text,
         _ => String::new(),
     };

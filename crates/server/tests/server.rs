@@ -1,0 +1,25 @@
+//! The promises of the network surfaces, kept over real sockets.
+
+#[path = "server/support.rs"]
+mod support;
+
+#[path = "server/errors.rs"]
+mod errors;
+#[path = "server/grpc_publish.rs"]
+mod grpc_publish;
+#[path = "server/grpc_subscribe.rs"]
+mod grpc_subscribe;
+#[path = "server/network.rs"]
+mod network;
+#[path = "server/pages.rs"]
+mod pages;
+#[path = "server/publish.rs"]
+mod publish;
+#[path = "server/shutdown.rs"]
+mod shutdown;
+#[path = "server/status.rs"]
+mod status;
+#[path = "server/streams.rs"]
+mod streams;
+#[path = "server/topics.rs"]
+mod topics;
