@@ -89,8 +89,8 @@ pub trait EventLog: Send + Sync + 'static {
     async fn bounds(&self) -> Result<Bounds>;
 
     /// Where to read from so that every event that the log took at `time` or later is yielded, and none before it:
-    /// a position to be given to [`EventLog::read`] as `after`. [`Position::START`] when all are later; the end when all
-    /// are earlier.
+    /// a position to be given to [`EventLog::read`] as `after`. [`Position::START`] when all are later, so that what was
+    /// trimmed away is told as a gap, unless the log knows that all of that was earlier; the end when all are earlier.
     async fn find(&self, time: Timestamp) -> Result<Position>;
 
     /// Removes the oldest events.

@@ -1,7 +1,7 @@
 //! The memory backend: the reference model of the backend contract.
 //!
-//! As plain as it can be: a vector of records behind a lock, and a watch that wakes readers. What it does is what the
-//! other backends are held against; nothing survives the process.
+//! Everything is in the memory of this process and ends with it. It is meant to be obviously right rather than fast:
+//! one lock a partition, under which a batch is checked, stored and shown to readers at once.
 
 mod log;
 mod meta;
@@ -11,30 +11,30 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use synapse_hub_core::{
-    Durability, Error, Layout, PartitionId, Result, Timestamp, TopicName, TopicSettings,
+    Code, Durability, Error, Layout, PartitionId, Result, Timestamp, TopicName, TopicSettings,
     backend::{Backend, Capabilities, EventLog, GapCounts, Guarantee, Health, Sharing, Survival},
     meta::MetaStore,
 };
 use tokio::sync::watch;
 
-use crate::{log::Log, meta::Meta};
+use crate::{log::MemoryLog, meta::MemoryMeta};
 
 /// The largest event, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
-/// Events in the memory of this process. Clones share them, as hubs share a server.
-#[derive(Clone)]
+/// Events in memory.
+#[derive(Debug)]
 pub struct Memory {
-    logs: Arc<Mutex<BTreeMap<PartitionId, Arc<Log>>>>,
-    meta: Arc<Meta>,
+    logs: Mutex<BTreeMap<PartitionId, Arc<MemoryLog>>>,
+    meta: Arc<MemoryMeta>,
     stop: watch::Sender<bool>,
 }
 
 impl Memory {
-    /// A backend that holds nothing yet.
+    /// Room for events, with nothing in it.
     pub fn new() -> Self {
         let stop = watch::Sender::new(false);
-        Self { logs: Arc::default(), meta: Arc::new(Meta::new(stop.clone())), stop }
+        Self { logs: Mutex::default(), meta: Arc::new(MemoryMeta::new(stop.clone())), stop }
     }
 }
 
@@ -44,8 +44,8 @@ impl Default for Memory {
     }
 }
 
-fn stopping() -> Error {
-    Error::new(synapse_hub_core::Code::ShuttingDown, "the memory backend is closed")
+pub(crate) fn stopping() -> Error {
+    Error::new(Code::ShuttingDown, "the hub is shutting down")
 }
 
 #[async_trait]
@@ -66,7 +66,7 @@ impl Backend for Memory {
     }
 
     async fn guarantee(&self, _durability: Durability) -> Result<Guarantee> {
-        Ok(Guarantee { level: Durability::Memory, text: "memory: gone when the hub stops".into() })
+        Ok(Guarantee { level: Durability::Memory, text: "memory: lost when the hub stops".into() })
     }
 
     async fn create_topic(&self, _name: &TopicName, _settings: &TopicSettings) -> Result<()> {
@@ -75,10 +75,11 @@ impl Backend for Memory {
 
     async fn delete_topic(&self, name: &TopicName, _settings: &TopicSettings) -> Result<()> {
         self.logs.lock().retain(|id, log| {
-            if id.topic == *name {
+            let stays = id.topic != *name;
+            if !stays {
                 log.delete();
             }
-            id.topic != *name
+            stays
         });
         Ok(())
     }
@@ -86,14 +87,15 @@ impl Backend for Memory {
     async fn list_topics(&self) -> Result<Vec<TopicName>> {
         let logs = self.logs.lock();
         let mut names: Vec<_> = logs.iter().filter(|(_, log)| log.was_used()).map(|(id, _)| id.topic.clone()).collect();
+        // The partitions of a topic are neighbours.
         names.dedup();
         Ok(names)
     }
 
     async fn open(&self, partition: &PartitionId, _settings: &TopicSettings) -> Result<Arc<dyn EventLog>> {
         let mut logs = self.logs.lock();
-        let log = logs.entry(partition.clone()).or_insert_with(|| Arc::new(Log::new(self.stop.clone())));
-        Ok(Arc::new(log::Handle(log.clone())))
+        let log = logs.entry(partition.clone()).or_insert_with(|| Arc::new(MemoryLog::new(self.stop.clone())));
+        Ok(log.clone())
     }
 
     fn meta(&self) -> Arc<dyn MetaStore> {

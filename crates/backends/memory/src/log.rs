@@ -1,228 +1,127 @@
-//! One partition: its records, and what is known of its producers.
+//! One partition: its records in a queue, under a lock.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::Instant,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
+use bytestring::ByteString;
+use futures::{FutureExt as _, StreamExt as _, future, stream::BoxStream};
 use parking_lot::Mutex;
 use synapse_hub_core::{
     Code, Error, Event, Position, Result, Timestamp,
     backend::{
-        Append, Appended, Bounds, Commit, EventLog, Gap, GapReason, PRODUCER_WINDOW_BATCHES, ProducerBatch, ReadItem,
-        ReadLimits, Record, Trim, Trimmed,
+        Append, Appended, Bounds, Commit, EventLog, Gap, GapReason, PRODUCER_IDLE, PRODUCER_WINDOW_BATCHES,
+        ProducerBatch, ReadItem, ReadLimits, Record, Trim, Trimmed,
     },
 };
 use tokio::sync::watch;
 
 use crate::{EVENT_BYTES_MAX, stopping};
 
-pub(crate) struct Log {
-    state: Mutex<State>,
-    /// Changes with every change of the log.
-    changed: watch::Sender<u64>,
+/// A partition in memory.
+#[derive(Debug)]
+pub(crate) struct MemoryLog {
+    state: Arc<Mutex<State>>,
+    /// Changes whenever a waiting reader has something to look at.
+    changes: watch::Sender<()>,
     stop: watch::Sender<bool>,
 }
 
-#[derive(Default)]
+/// What a partition holds. Its records have the offsets from `gone + 1` on, without holes.
+#[derive(Debug, Default)]
 struct State {
-    records: Vec<Record>,
-    /// The last offset given.
-    last: u64,
-    /// Offsets up to here are gone.
-    low: u64,
+    records: VecDeque<Record>,
+    /// How many events were removed: the last offset that is gone.
+    gone: u64,
+    /// When the last event that is gone was stored.
+    gone_stored: Timestamp,
+    bytes: u64,
+    producers: HashMap<ByteString, Producer>,
+    /// Where the event of this source and id was stored, and when.
+    identities: HashMap<Identity, (Position, Timestamp)>,
+    /// The same identities in the order in which they were stored.
+    identities_by_age: VecDeque<(Timestamp, Identity)>,
     deleted: bool,
-    /// The positions of each producer's latest batches.
-    producers: HashMap<Bytes, BTreeMap<u64, Vec<Position>>>,
-    /// When and where an event was stored, by source and id.
-    known: HashMap<(Bytes, Bytes), (Timestamp, Position)>,
 }
 
-pub(crate) struct Handle(pub(crate) Arc<Log>);
+/// The source and id of an event.
+type Identity = (ByteString, ByteString);
 
-impl Log {
+/// A producer's latest batches, by their numbers.
+#[derive(Debug)]
+struct Producer {
+    batches: BTreeMap<u64, Vec<Position>>,
+    used: Instant,
+}
+
+/// What a reader does next.
+enum Step {
+    Yield(ReadItem, Position),
+    Wait,
+}
+
+impl MemoryLog {
     pub(crate) fn new(stop: watch::Sender<bool>) -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(0), stop }
+        Self { state: Arc::default(), changes: watch::Sender::new(()), stop }
     }
 
+    /// Ends its readers and writers.
     pub(crate) fn delete(&self) {
-        self.state.lock().deleted = true;
-        self.changed.send_modify(|change| *change += 1);
+        *self.state.lock() = State { deleted: true, ..State::default() };
+        self.changes.send_replace(());
     }
 
+    /// Whether it holds or held events.
     pub(crate) fn was_used(&self) -> bool {
-        self.state.lock().last > 0
+        self.state.lock().end() > 0
     }
-}
-
-impl State {
-    fn append(&mut self, append: Append) -> Result<Appended> {
-        if self.deleted {
-            return Err(Error::new(Code::TopicNotFound, "the topic was deleted while this was on its way"));
-        }
-        if let Some(known) = self.recognise(append.producer.as_ref())? {
-            return Ok(known);
-        }
-        let mut appended = Appended::default();
-        let stored = self.records.last().map_or(Timestamp::default(), |record| record.stored).max(Timestamp::now());
-        for (index, event) in append.events.into_iter().enumerate() {
-            let known = append.dedup_window.and_then(|window| self.known_position(&event, stored, window));
-            let position = known.unwrap_or_else(|| self.push(event, stored, append.dedup_window.is_some()));
-            if known.is_some() {
-                appended.deduplicated.push(index as u32);
-            }
-            appended.positions.push(position);
-        }
-        if let Some(producer) = append.producer {
-            let batches = self.producers.entry(producer.id.into_bytes()).or_default();
-            batches.insert(producer.sequence, appended.positions.clone());
-            if batches.len() > PRODUCER_WINDOW_BATCHES {
-                batches.pop_first();
-            }
-        }
-        Ok(appended)
-    }
-
-    fn recognise(&self, producer: Option<&ProducerBatch>) -> Result<Option<Appended>> {
-        let Some(producer) = producer else { return Ok(None) };
-        let Some(batches) = self.producers.get(producer.id.as_bytes()) else { return Ok(None) };
-        if let Some(positions) = batches.get(&producer.sequence) {
-            return Ok(Some(Appended { positions: positions.clone(), duplicate: true, deduplicated: Vec::new() }));
-        }
-        let oldest = batches.keys().next().copied().unwrap_or(0);
-        if batches.len() >= PRODUCER_WINDOW_BATCHES && producer.sequence < oldest {
-            let what = format!(
-                "batch {} of producer {} is older than the {PRODUCER_WINDOW_BATCHES} that are remembered; it may be stored already, so it was not stored again",
-                producer.sequence, producer.id
-            );
-            return Err(Error::new(Code::ProducerSequenceTooOld, what));
-        }
-        Ok(None)
-    }
-
-    fn known_position(&self, event: &Event, now: Timestamp, window: Duration) -> Option<Position> {
-        let (stored, position) = self.known.get(&identity(event))?;
-        (*stored >= now.minus(window)).then_some(*position)
-    }
-
-    fn push(&mut self, event: Event, stored: Timestamp, remember: bool) -> Position {
-        self.last += 1;
-        let position = Position::offset(self.last);
-        if remember {
-            self.known.insert(identity(&event), (stored, position));
-        }
-        self.records.push(Record { position, stored, event });
-        position
-    }
-
-    fn trim(&mut self, trim: Trim) -> Trimmed {
-        let by_position = trim.up_to.map_or(0, |up_to| self.records.partition_point(|record| record.position <= up_to));
-        let by_count = trim.events_max.map_or(0, |max| self.records.len().saturating_sub(max as usize));
-        let by_bytes = trim.bytes_max.map_or(0, |max| {
-            let mut left: u64 = self.records.iter().map(|record| record.event.size() as u64).sum();
-            let removed = self.records.iter().take_while(|record| {
-                let over = left > max;
-                left -= record.event.size() as u64;
-                over
-            });
-            removed.count()
-        });
-        let removed = by_position.max(by_count).max(by_bytes);
-        if let Some(last) = self.records.drain(..removed).next_back() {
-            self.low = last.position.major();
-        }
-        Trimmed { removed: Some(removed as u64) }
-    }
-
-    /// The next item after `after`; `None` when there is nothing more up to `until`.
-    fn next(&self, after: Position, until: Option<Position>, limits: ReadLimits) -> Option<ReadItem> {
-        if after.major() < self.low {
-            return Some(ReadItem::Gap(Gap {
-                after,
-                resume: Position::offset(self.low),
-                earliest: self.records.first().map(|record| record.position),
-                lost: Some(self.low - after.major()),
-                reason: GapReason::Trimmed,
-            }));
-        }
-        let start = self.records.partition_point(|record| record.position <= after);
-        let mut bytes = 0;
-        let fits = |record: &&Record| {
-            let first = bytes == 0;
-            bytes += record.event.size().max(1);
-            (first || bytes <= limits.batch_bytes_max) && until.is_none_or(|until| record.position <= until)
-        };
-        let records: Vec<_> =
-            self.records[start..].iter().take(limits.batch_events_max.max(1)).take_while(fits).cloned().collect();
-        (!records.is_empty()).then_some(ReadItem::Batch(records))
-    }
-}
-
-fn identity(event: &Event) -> (Bytes, Bytes) {
-    (event.source().clone().into_bytes(), event.id().clone().into_bytes())
 }
 
 #[async_trait]
-impl EventLog for Handle {
-    async fn append(&self, append: Append) -> Result<Commit> {
-        if *self.0.stop.borrow() {
+impl EventLog for MemoryLog {
+    async fn append(&self, batch: Append) -> Result<Commit> {
+        if *self.stop.borrow() {
             return Err(stopping());
         }
-        if let Some(index) = append.events.iter().position(|event| event.size() > EVENT_BYTES_MAX) {
-            let what = format!("the memory backend takes events of at most {EVENT_BYTES_MAX} bytes");
-            return Err(Error::new(Code::EventTooLarge, what).index(index));
-        }
-        let outcome = self.0.state.lock().append(append);
-        self.0.changed.send_modify(|change| *change += 1);
-        Ok(futures::future::ready(outcome).boxed())
+        let appended = self.state.lock().append(batch);
+        self.changes.send_replace(());
+        // What is stored is stored at once: nothing is ever under way.
+        Ok(future::ready(appended).boxed())
     }
 
     fn read(
         &self,
-        after: Position,
+        mut after: Position,
         until: Option<Position>,
         limits: ReadLimits,
     ) -> BoxStream<'static, Result<ReadItem>> {
-        let log = self.0.clone();
-        let mut after = after;
+        let (mut changes, mut stop) = (self.changes.subscribe(), self.stop.subscribe());
+        let state = self.state.clone();
         async_stream::stream! {
-            let mut changed = log.changed.subscribe();
-            let mut stop = log.stop.subscribe();
-            loop {
-                changed.borrow_and_update();
-                if until.is_some_and(|until| after >= until) {
-                    return;
-                }
-                let (deleted, item, last) = {
-                    let state = log.state.lock();
-                    (state.deleted, state.next(after, until, limits), Position::offset(state.last))
-                };
-                if deleted {
-                    yield Err(Error::new(Code::TopicNotFound, "the topic was deleted"));
-                    return;
-                }
-                if let Some(item) = item {
-                    after = match &item {
-                        ReadItem::Batch(records) => records.last().map_or(after, |record| record.position),
-                        ReadItem::Gap(gap) => gap.resume,
-                    };
-                    yield Ok(item);
-                    continue;
-                }
-                if until.is_some_and(|until| last >= until) {
-                    return;
-                }
+            // Between two offsets is no event, whatever else a position may say.
+            while until.is_none_or(|until| after.major() < until.major()) {
                 if *stop.borrow_and_update() {
                     yield Err(stopping());
                     return;
                 }
-                tokio::select! {
-                    changed = changed.changed() => if changed.is_err() { return },
-                    stopped = stop.changed() => if stopped.is_err() { return },
+                changes.borrow_and_update();
+                let step = state.lock().read(after, until, limits);
+                match step {
+                    Ok(Step::Yield(item, last)) => {
+                        after = last;
+                        yield Ok(item);
+                    }
+                    Ok(Step::Wait) => tokio::select! {
+                        _ = changes.changed() => {}
+                        _ = stop.changed() => {}
+                    },
+                    Err(error) => {
+                        yield Err(error);
+                        return;
+                    }
                 }
             }
         }
@@ -230,28 +129,170 @@ impl EventLog for Handle {
     }
 
     async fn bounds(&self) -> Result<Bounds> {
-        let state = self.0.state.lock();
+        let state = self.state.lock();
         Ok(Bounds {
-            earliest: state.records.first().map(|record| record.position),
-            latest: state.records.last().map(|record| record.position),
-            end: Position::offset(state.last),
+            earliest: state.records.front().map(|record| record.position),
+            latest: state.records.back().map(|record| record.position),
+            end: Position::offset(state.end()),
             events: Some(state.records.len() as u64),
-            bytes: Some(state.records.iter().map(|record| record.event.size() as u64).sum()),
+            bytes: Some(state.bytes),
         })
     }
 
     async fn find(&self, time: Timestamp) -> Result<Position> {
-        let state = self.0.state.lock();
-        let earlier = state.records.partition_point(|record| record.stored < time);
-        Ok(match state.records.get(earlier) {
-            Some(record) => Position::offset(record.position.major() - 1),
-            None => Position::offset(state.last),
-        })
+        let state = self.state.lock();
+        let earlier = state.records.partition_point(|record| record.stored < time) as u64;
+        let all_gone_is_earlier = state.gone > 0 && state.gone_stored < time;
+        Ok(if earlier > 0 || all_gone_is_earlier { Position::offset(state.gone + earlier) } else { Position::START })
     }
 
     async fn trim(&self, trim: Trim) -> Result<Trimmed> {
-        let trimmed = self.0.state.lock().trim(trim);
-        self.0.changed.send_modify(|change| *change += 1);
-        Ok(trimmed)
+        let removed = self.state.lock().trim(trim);
+        self.changes.send_replace(());
+        Ok(Trimmed { removed: Some(removed) })
+    }
+}
+
+impl State {
+    /// The last offset that was given.
+    fn end(&self) -> u64 {
+        self.gone + self.records.len() as u64
+    }
+
+    fn append(&mut self, batch: Append) -> Result<Appended> {
+        if self.deleted {
+            return Err(Error::new(Code::TopicNotFound, "the topic was deleted while this was on its way"));
+        }
+        if let Some(index) = batch.events.iter().position(|event| event.size() > EVENT_BYTES_MAX) {
+            let what = format!("an event in memory has at most {EVENT_BYTES_MAX} bytes");
+            return Err(Error::new(Code::EventTooLarge, what).index(index));
+        }
+        if let Some(producer) = &batch.producer
+            && let Some(positions) = self.recognise(producer)?
+        {
+            return Ok(Appended { positions, duplicate: true, deduplicated: Vec::new() });
+        }
+        let now = Timestamp::now().max(self.records.back().map_or(self.gone_stored, |record| record.stored));
+        if let Some(window) = batch.dedup_window {
+            self.forget_identities(now.minus(window));
+        }
+        let mut appended = Appended::default();
+        for (index, event) in batch.events.into_iter().enumerate() {
+            let identity = batch.dedup_window.map(|_| (event.source().clone(), event.id().clone()));
+            let known = identity.as_ref().and_then(|identity| self.identities.get(identity)).map(|known| known.0);
+            appended.deduplicated.extend(known.map(|_| index as u32));
+            appended.positions.push(known.unwrap_or_else(|| self.store(event, now, identity)));
+        }
+        if let Some(producer) = batch.producer {
+            self.remember(producer, appended.positions.clone());
+        }
+        Ok(appended)
+    }
+
+    /// The positions of this very batch, when it was stored before.
+    fn recognise(&self, batch: &ProducerBatch) -> Result<Option<Vec<Position>>> {
+        let Some(producer) = self.producers.get(&batch.id) else { return Ok(None) };
+        if let Some(positions) = producer.batches.get(&batch.sequence) {
+            return Ok(Some(positions.clone()));
+        }
+        let smallest = producer.batches.keys().next().copied().unwrap_or_default();
+        if producer.batches.len() == PRODUCER_WINDOW_BATCHES && batch.sequence < smallest {
+            let what = format!(
+                "batch {} of producer {} is older than the {PRODUCER_WINDOW_BATCHES} that are remembered; it may be stored already, so it was not stored again",
+                batch.sequence, batch.id
+            );
+            return Err(Error::new(Code::ProducerSequenceTooOld, what));
+        }
+        Ok(None)
+    }
+
+    fn remember(&mut self, batch: ProducerBatch, positions: Vec<Position>) {
+        if !self.producers.contains_key(&batch.id) {
+            self.producers.retain(|_, producer| producer.used.elapsed() < PRODUCER_IDLE);
+        }
+        let used = Instant::now();
+        let producer = self.producers.entry(batch.id).or_insert_with(|| Producer { batches: BTreeMap::new(), used });
+        producer.used = used;
+        producer.batches.insert(batch.sequence, positions);
+        if producer.batches.len() > PRODUCER_WINDOW_BATCHES {
+            producer.batches.pop_first();
+        }
+    }
+
+    /// Forgets whatever was stored before `oldest`.
+    fn forget_identities(&mut self, oldest: Timestamp) {
+        while let Some((_, identity)) = self.identities_by_age.pop_front_if(|(stored, _)| *stored < oldest) {
+            // It may have been stored again since, by somebody with a shorter window.
+            if self.identities.get(&identity).is_some_and(|(_, stored)| *stored < oldest) {
+                self.identities.remove(&identity);
+            }
+        }
+    }
+
+    fn store(&mut self, event: Event, stored: Timestamp, identity: Option<Identity>) -> Position {
+        let position = Position::offset(self.end() + 1);
+        if let Some(identity) = identity {
+            self.identities.insert(identity.clone(), (position, stored));
+            self.identities_by_age.push_back((stored, identity));
+        }
+        self.bytes += event.size() as u64;
+        self.records.push_back(Record { position, stored, event });
+        position
+    }
+
+    fn read(&self, after: Position, until: Option<Position>, limits: ReadLimits) -> Result<Step> {
+        if self.deleted {
+            return Err(Error::new(Code::TopicNotFound, "the topic was deleted"));
+        }
+        let after_offset = after.major();
+        if after_offset < self.gone {
+            let resume = Position::offset(self.gone);
+            let gap = Gap {
+                after,
+                resume,
+                earliest: self.records.front().map(|record| record.position),
+                lost: Some(self.gone - after_offset),
+                reason: GapReason::Trimmed,
+            };
+            return Ok(Step::Yield(ReadItem::Gap(gap), resume));
+        }
+        let mut bytes = 0;
+        let start = usize::try_from(after_offset - self.gone).unwrap_or(usize::MAX).min(self.records.len());
+        let records: Vec<_> = self
+            .records
+            .range(start..)
+            .take(limits.batch_events_max.max(1))
+            .take_while(|record| until.is_none_or(|until| record.position <= until))
+            .take_while(|record| {
+                let first = bytes == 0;
+                bytes += record.event.size();
+                first || bytes <= limits.batch_bytes_max
+            })
+            .cloned()
+            .collect();
+        Ok(match records.last() {
+            Some(last) => {
+                let last = last.position;
+                Step::Yield(ReadItem::Batch(records), last)
+            }
+            None => Step::Wait,
+        })
+    }
+
+    fn trim(&mut self, trim: Trim) -> u64 {
+        let before = self.gone;
+        while let Some(oldest) = self.records.front() {
+            let wanted = trim.up_to.is_some_and(|up_to| oldest.position <= up_to)
+                || trim.events_max.is_some_and(|max| self.records.len() as u64 > max)
+                || trim.bytes_max.is_some_and(|max| self.bytes > max);
+            if !wanted {
+                break;
+            }
+            self.bytes -= oldest.event.size() as u64;
+            self.gone_stored = oldest.stored;
+            self.gone += 1;
+            self.records.pop_front();
+        }
+        self.gone - before
     }
 }
