@@ -1,5 +1,7 @@
 //! The promises of the network surfaces, kept over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are no tests to clippy")]
+
 #[path = "server/support.rs"]
 mod support;
 

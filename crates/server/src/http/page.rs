@@ -91,23 +91,22 @@ async fn collect(mut subscription: Subscription, format: Format, limit: usize, b
     let mut bytes = 0;
     while let Some(item) = subscription.next().await {
         match item? {
-            Item::Delivery(_) | Item::Gap { .. } if page.events.len() >= limit || bytes >= bytes_max => {
+            Item::Gap { .. } if page.events.len() >= limit || bytes >= bytes_max => {
                 page.more = true;
                 break;
             }
             Item::Delivery(delivery) => {
-                let room = limit - page.events.len();
-                for record in delivery.records().take(room) {
+                for record in delivery.records() {
+                    if page.events.len() >= limit || bytes >= bytes_max {
+                        page.more = true;
+                        return Ok(page);
+                    }
                     let mut text = Vec::new();
                     format.write(&record.event, &mut text);
                     bytes += text.len();
                     page.events.push(raw(text)?);
                     page.places.push(Place::new(delivery.partition(), record.position));
                     page.cursor = delivery.cursor_text(record.position);
-                }
-                if delivery.len() > room {
-                    page.more = true;
-                    break;
                 }
             }
             Item::Gap { partition, gap, cursor } => {

@@ -251,7 +251,9 @@ mod tests {
     fn a_producer_has_both_its_headers_once() {
         let read = |pairs: &[(&'static str, &str)]| {
             let mut headers = HeaderMap::new();
-            pairs.iter().for_each(|(name, value)| drop(headers.append(*name, value.parse().unwrap())));
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
             producer(&headers).map_err(|failure| failure.error.field_path().map(str::to_owned))
         };
         let (id, sequence) = ("synapse-producer-id", "synapse-producer-sequence");

@@ -1,6 +1,6 @@
 //! One connection: HTTP/1.1, HTTP/2 or gRPC, whichever it turns out to speak.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::Request;
@@ -19,6 +19,10 @@ use tower::ServiceExt as _;
 
 use crate::{HttpConfig, codes};
 
+/// What HTTP/2 begins with (RFC 9113, section 3.4).
+const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long to wait for the rest of it.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// How many connections are being turned away at once, at most; more are just closed.
 pub(super) const TURNED_AWAY_AT_ONCE: usize = 64;
 /// How long turning one away may take.
@@ -32,7 +36,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(super) struct Protocols {
     builder: Builder<TokioExecutor>,
     /// How long a new connection may be silent.
-    first_byte: Duration,
+    first_bytes: Duration,
 }
 
 impl Protocols {
@@ -48,7 +52,7 @@ impl Protocols {
             .initial_stream_window_size(config.h2_stream_window_bytes)
             .initial_connection_window_size(config.h2_connection_window_bytes)
             .max_header_list_size(config.h2_header_bytes);
-        Self { builder, first_byte: config.header_timeout }
+        Self { builder, first_bytes: config.header_timeout }
     }
 }
 
@@ -63,8 +67,8 @@ pub(super) async fn serve(
 ) {
     // A connection on which nothing comes would otherwise hold its place for ever.
     tokio::select! {
-        readable = tokio::time::timeout(protocols.first_byte, stream.readable()) => {
-            if !matches!(readable, Ok(Ok(()))) {
+        speaks = tokio::time::timeout(protocols.first_bytes, speaks(&stream)) => {
+            if !matches!(speaks, Ok(Ok(true))) {
                 return;
             }
         }
@@ -93,6 +97,19 @@ pub(super) async fn serve(
     }
 }
 
+/// Waits until enough has come to tell the protocol; false when the client has closed instead.
+async fn speaks(stream: &TcpStream) -> io::Result<bool> {
+    let mut bytes = [0; H2_PREFACE.len()];
+    loop {
+        let known = stream.peek(&mut bytes).await?;
+        if known == 0 || known == bytes.len() || !H2_PREFACE.starts_with(&bytes[..known]) {
+            return Ok(known > 0);
+        }
+        // Rare: a client that sends the preface in pieces.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
 /// Tells a client that there is no place for it.
 pub(super) async fn turn_away(mut stream: TcpStream, connections: usize) {
     let code = synapse_hub_core::Code::Overloaded;
@@ -116,7 +133,7 @@ pub(super) async fn turn_away(mut stream: TcpStream, connections: usize) {
         // What the client has sent is read, or closing would reset the connection before it has read the answer.
         let mut scratch = [0; 4096];
         while stream.read(&mut scratch).await? > 0 {}
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     })
     .await;
 }

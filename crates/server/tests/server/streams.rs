@@ -146,7 +146,8 @@ async fn a_bounded_stream_ends_and_an_event_source_is_told_not_to_come_back() {
     assert_eq!((end.event.as_deref(), end.json()["reason"].as_str()), (Some("end"), Some("until")));
     assert!(!end.json()["cursor"].as_str().unwrap().is_empty());
     assert_eq!(source.block().await, None);
-    let again = hub.get(&url).header(header::ACCEPT, "text/event-stream").header("Last-Event-ID", end.id.unwrap());
+    let again =
+        hub.get(&url).header(header::ACCEPT, "text/event-stream").header("Last-Event-ID", end.id.clone().unwrap());
     assert_eq!(again.send().await.unwrap().status(), StatusCode::NO_CONTENT);
     let from_there = format!("{EVENTS}?replay_from={}", end.json()["cursor"].as_str().unwrap());
     hub.publish_numbers("t", 3..4).await;

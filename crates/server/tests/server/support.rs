@@ -30,7 +30,13 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut Config)) -> TestHub {
     change(&mut config);
     let server = Server::start(config).await.unwrap();
     let url = format!("http://{}", server.address());
-    TestHub { server, client: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(), url }
+    TestHub { server, client: client_builder().timeout(PATIENCE).build().unwrap(), url }
+}
+
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
+    // The client wants one to be chosen, also for plain HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
 }
 
 impl TestHub {
