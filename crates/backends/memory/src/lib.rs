@@ -22,10 +22,10 @@ use crate::{log::MemoryLog, meta::MemoryMeta};
 /// The largest event, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
-/// Events in memory.
-#[derive(Debug)]
+/// Events in memory. Clones share them.
+#[derive(Debug, Clone)]
 pub struct Memory {
-    logs: Mutex<BTreeMap<PartitionId, Arc<MemoryLog>>>,
+    logs: Arc<Mutex<BTreeMap<PartitionId, Arc<MemoryLog>>>>,
     meta: Arc<MemoryMeta>,
     stop: watch::Sender<bool>,
 }
@@ -34,7 +34,7 @@ impl Memory {
     /// Room for events, with nothing in it.
     pub fn new() -> Self {
         let stop = watch::Sender::new(false);
-        Self { logs: Mutex::default(), meta: Arc::new(MemoryMeta::new(stop.clone())), stop }
+        Self { logs: Arc::default(), meta: Arc::new(MemoryMeta::new(stop.clone())), stop }
     }
 }
 

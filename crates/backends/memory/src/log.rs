@@ -70,7 +70,10 @@ impl MemoryLog {
 
     /// Ends its readers and writers.
     pub(crate) fn delete(&self) {
-        *self.state.lock() = State { deleted: true, ..State::default() };
+        let mut state = self.state.lock();
+        // Its end stays what it was for those who still hold it.
+        *state = State { deleted: true, gone: state.end(), ..State::default() };
+        drop(state);
         self.changes.send_replace(());
     }
 
