@@ -240,9 +240,10 @@ fn decode_base64(encoded: &RawValue) -> Result<Bytes> {
     decoded.map(Bytes::from).map_err(|error| wrong(error.to_string()))
 }
 
-/// Appends the event in structured mode: one JSON object.
+/// Appends the event in structured mode: one JSON object, as one line.
 pub fn encode_into(event: &Event, out: &mut Vec<u8>) {
     out.reserve(event.size() + 128);
+    let start = out.len();
     out.extend_from_slice(b"{\"specversion\":\"1.0\"");
     for_each_attribute(event, |name, value| {
         out.extend_from_slice(b",\"");
@@ -252,6 +253,7 @@ pub fn encode_into(event: &Event, out: &mut Vec<u8>) {
     });
     write_data(event, out);
     out.push(b'}');
+    json::join_lines(&mut out[start..]);
 }
 
 /// The event in structured mode: one JSON object.

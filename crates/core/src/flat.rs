@@ -158,9 +158,10 @@ fn unquote(raw: &RawValue) -> Cow<'_, str> {
     }
 }
 
-/// Appends the flat JSON object of the event.
+/// Appends the flat JSON object of the event, as one line.
 pub fn encode_into(event: &Event, out: &mut Vec<u8>) {
     out.reserve(event.size() + 64);
+    let start = out.len();
     out.extend_from_slice(b"{\"event\":");
     json::write_string(&event.kind, out);
     out.extend_from_slice(b",\"timestamp\":\"");
@@ -178,6 +179,7 @@ pub fn encode_into(event: &Event, out: &mut Vec<u8>) {
     }
     write_data(event, out);
     out.push(b'}');
+    json::join_lines(&mut out[start..]);
 }
 
 /// The flat JSON object of the event.
@@ -295,6 +297,14 @@ mod tests {
         event.more_mut().data_content_type = "application/octet-stream".into();
         let flat: serde_json::Value = serde_json::from_slice(&encode(&event)).unwrap();
         assert_eq!(flat["data_base64"], "/w==");
+    }
+
+    #[test]
+    fn an_event_is_one_line_however_it_was_written() {
+        let text = "{\n \"event\": \"t\",\r\n \"deep\": {\n  \"a\": \"x\\ny\"\r }\n}";
+        let flat = round(text);
+        assert!(!flat.contains(['\n', '\r']), "{flat}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&flat).unwrap()["deep"]["a"], "x\ny");
     }
 
     #[test]

@@ -58,6 +58,14 @@ pub fn is_object(text: &[u8]) -> bool {
     text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }
 
+/// Makes JSON text one line. A line break in it is white space: within a string it would be escaped.
+pub fn join_lines(text: &mut [u8]) {
+    for byte in text {
+        // Without a branch, so that many bytes are looked at at once.
+        *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
+    }
+}
+
 /// Appends `text` as a JSON string.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
