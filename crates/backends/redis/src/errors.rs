@@ -45,7 +45,9 @@ fn meaning(word: &str, line: &str) -> (Code, &'static str) {
             Code::BackendDenied,
             "the Redis user lacks a right; allow it the topic's keys, the keys `synapse:*`, and this command",
         ),
-        "NOSCRIPT" => (Code::BackendError, "Redis has forgotten a script; this is a defect of Synapse, please report it"),
+        "NOSCRIPT" => {
+            (Code::BackendError, "Redis has forgotten a script; this is a defect of Synapse, please report it")
+        }
         "BUSY" => (Code::BackendUnavailable, "Redis is busy with somebody's script; end it with `SCRIPT KILL`"),
         "TRYAGAIN" | "CLUSTERDOWN" => (Code::BackendUnavailable, "the Redis Cluster is not able to answer now; wait"),
         "MOVED" | "ASK" | "CROSSSLOT" => {
@@ -55,9 +57,10 @@ fn meaning(word: &str, line: &str) -> (Code, &'static str) {
         "ERR" if line.contains("max number of clients") => {
             (Code::BackendUnavailable, "Redis has no place for another connection; raise its `maxclients`")
         }
-        "ERR" if line.contains("unknown command") => {
-            (Code::Unsupported, "this server lacks a command of Redis 7; use Redis 7 or later, and do not rename commands")
-        }
+        "ERR" if line.contains("unknown command") => (
+            Code::Unsupported,
+            "this server lacks a command of Redis 7; use Redis 7 or later, and do not rename commands",
+        ),
         "ERR" if line.contains("stream is exhausted") || line.contains("equal or smaller than the target stream") => (
             Code::BackendError,
             "the stream's last id is the largest possible, so nothing can be added; delete the stream or `XSETID` it",
@@ -77,7 +80,10 @@ pub(crate) fn refused(reply: Option<View<'_>>) -> Result<()> {
 
 /// A reply that was not what the command answers with.
 pub(crate) fn unexpected(what: &str) -> Error {
-    Error::new(Code::BackendError, format!("Redis answered {what} with something else; is this really Redis 7 or later?"))
+    Error::new(
+        Code::BackendError,
+        format!("Redis answered {what} with something else; is this really Redis 7 or later?"),
+    )
 }
 
 /// A connection that broke while a request was under way.

@@ -9,8 +9,7 @@ use synapse_hub_core::{
 };
 
 use crate::{
-    Shared,
-    errors,
+    Shared, errors,
     link::Request,
     resp::{self, Replies, View},
 };
@@ -104,10 +103,9 @@ pub(crate) async fn health(shared: &Shared) -> Health {
         Ok(Err(error)) => health.notes.push(error.message().to_owned()),
         Err(_) => {
             let why = shared.outage.latest();
-            health.notes.push(why.map_or_else(
-                || "Redis does not answer".to_owned(),
-                |error| error.message().to_owned(),
-            ));
+            health
+                .notes
+                .push(why.map_or_else(|| "Redis does not answer".to_owned(), |error| error.message().to_owned()));
         }
     }
     if let Some(error) = shared.outage.latest().filter(|_| health.notes.is_empty() && !health.readable) {

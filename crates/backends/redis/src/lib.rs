@@ -39,7 +39,13 @@ mod tail;
 mod topics;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use synapse_hub_core::{
@@ -87,6 +93,14 @@ pub(crate) struct Shared {
     outage: Arc<Outage>,
     persistence: health::Known,
     listed: tokio::sync::Mutex<Option<topics::Listed>>,
+    /// Counts what this hub did that makes an earlier list of topics wrong.
+    topic_changes: AtomicU64,
+}
+
+impl Shared {
+    fn topics_changed(&self) {
+        self.topic_changes.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl RedisBackend {
@@ -141,6 +155,7 @@ impl RedisBackend {
             outage,
             persistence: health::Known::default(),
             listed: tokio::sync::Mutex::default(),
+            topic_changes: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared), io }
     }

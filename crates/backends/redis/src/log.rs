@@ -1,6 +1,9 @@
 //! One partition as the contract wants it: what it holds, where a moment is, what is removed.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -35,11 +38,13 @@ pub(crate) struct Partition {
 pub(crate) struct Log {
     shared: Arc<Shared>,
     partition: Arc<Partition>,
+    /// Something was stored through this log: the topic exists.
+    stored: Arc<AtomicBool>,
 }
 
 impl Log {
     pub(crate) fn new(shared: Arc<Shared>, partition: Partition) -> Self {
-        Self { shared, partition: Arc::new(partition) }
+        Self { shared, partition: Arc::new(partition), stored: Arc::default() }
     }
 
     fn named(&self, error: Error) -> Error {
@@ -50,6 +55,17 @@ impl Log {
     async fn ask(&self, commands: Vec<u8>, values: u32) -> Result<resp::Replies> {
         let request = Request::new(commands, values, self.shared.options.response_timeout);
         self.shared.bulk.call(request).await.inspect_err(|_| self.shared.outage.failure())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot> {
+        let mut out = Vec::new();
+        Snapshot::ask(&mut out, [&self.partition.keys].into_iter());
+        let replies = self.ask(out, 1).await?;
+        let mut cursor = replies.cursor();
+        if cursor.array().is_none() {
+            errors::refused(cursor.next())?;
+        }
+        Snapshot::read(&mut cursor)
     }
 
     async fn look(&self) -> Result<Bounds> {
@@ -75,16 +91,18 @@ impl Log {
     }
 
     fn bounds_of(&self, snapshot: &Snapshot, latest: Option<Position>, bytes: Option<u64>) -> Bounds {
-        let gone = match snapshot.last {
+        let last = snapshot.last;
+        // The last id may be of an entry that is gone.
+        let gone = match last {
             EntryId::ZERO => Position::START,
+            last if EntryId::of(snapshot.trimmed) == last => snapshot.trimmed,
             last if self.partition.packed => last.position_last(),
             last => last.position(0).unwrap_or_else(|| last.position_last()),
         };
         Bounds {
-            earliest: snapshot.first.map(|first| first.position(0).unwrap_or_else(|| first.position_last())),
+            earliest: snapshot.start().1,
             latest,
-            // The last id may be of an entry that is gone.
-            end: latest.filter(|latest| EntryId::of(*latest) == snapshot.last).unwrap_or(gone),
+            end: latest.filter(|latest| EntryId::of(*latest) == last).unwrap_or(gone),
             events: (!self.partition.packed).then_some(snapshot.length),
             bytes: if snapshot.exists { bytes } else { Some(0) },
         }
@@ -101,46 +119,79 @@ impl Log {
     }
 
     async fn remove(&self, trim: Trim) -> Result<Trimmed> {
-        let mut trim = trim;
-        if self.partition.packed
-            && let Some(events) = trim.events_max.take()
-        {
-            trim.up_to = trim.up_to.max(self.before_latest(events).await?);
-        }
-        let number = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
-        let up_to = trim.up_to.map_or(String::new(), |up_to| self.last_removable(up_to).to_string());
+        let removed = if self.partition.packed {
+            self.remove_packed(trim).await?
+        } else {
+            let up_to = trim.up_to.map(EntryId::of);
+            Some(self.run_trim(up_to, trim.events_max, trim.bytes_max, None).await?)
+        };
+        self.shared.tail.check(&self.partition.keys.stream);
+        Ok(Trimmed { removed })
+    }
+
+    /// Removes entries, and says how many.
+    async fn run_trim(
+        &self,
+        up_to: Option<EntryId>,
+        entries_max: Option<u64>,
+        bytes_max: Option<u64>,
+        last_gone: Option<Position>,
+    ) -> Result<u64> {
         let keys = &self.partition.keys;
+        let arguments = [text(up_to), text(entries_max), text(bytes_max), text(last_gone.map(exact))];
         let mut out = Vec::new();
         scripts::TRIM.write(
             &mut out,
             &[keys.stream.as_bytes(), keys.state.as_bytes()],
-            &[up_to.as_bytes(), number(trim.events_max).as_bytes(), number(trim.bytes_max).as_bytes()],
+            &arguments.each_ref().map(|argument| argument.as_bytes()),
         );
         let replies = self.ask(out, 1).await?;
         let reply = replies.cursor().next();
         errors::refused(reply)?;
-        let entries = reply.and_then(View::number).ok_or_else(|| errors::unexpected("a script"))?;
-        self.shared.tail.check(&keys.stream);
-        Ok(Trimmed { removed: (!self.partition.packed || entries == 0).then_some(entries) })
+        reply.and_then(View::number).ok_or_else(|| errors::unexpected("a script"))
     }
 
-    /// The last entry that has no event after this position. Whether a packed entry ends at a position in it is not
-    /// known, so it is kept.
-    fn last_removable(&self, up_to: Position) -> EntryId {
-        let id = EntryId::of(up_to);
-        let ends_within = self.partition.packed && up_to < id.position_last();
-        match (ends_within, id.seq, id.ms) {
-            (false, _, _) => id,
-            (true, 0, 0) => EntryId::ZERO,
-            (true, 0, ms) => EntryId { ms: ms - 1, seq: u64::MAX },
-            (true, seq, ms) => EntryId { ms, seq: seq - 1 },
+    /// Removes events of a log whose entries hold several: finds the last event to go, removes the entries before its
+    /// own, and its own when nothing of it is left. Otherwise the events that go are hidden, or kept when about is enough.
+    async fn remove_packed(&self, trim: Trim) -> Result<Option<u64>> {
+        let mut last: Option<Position> = None;
+        if let Some(up_to) = trim.up_to {
+            last = last.max(self.last_event(up_to).await?);
         }
+        if let Some(events) = trim.events_max {
+            last = last.max(self.before_latest(events).await?);
+        }
+        if let Some(bytes) = trim.bytes_max {
+            // By bytes only whole entries go.
+            self.run_trim(None, None, Some(bytes), None).await?;
+        }
+        let Some(last) = last else { return Ok(trim.bytes_max.is_none().then_some(0)) };
+        let id = EntryId::of(last);
+        let whole = self.last_event(id.position_last()).await? == Some(last);
+        let before = self.last_event(id.position_before()).await?;
+        let gone = if whole || !trim.approximate { Some(last) } else { before };
+        let up_to = if whole { Some(id) } else { before.map(EntryId::of) };
+        if gone.is_none() || gone <= Some(self.snapshot().await?.trimmed) {
+            return Ok(Some(0));
+        }
+        self.run_trim(up_to, None, None, gone).await?;
+        Ok(None)
     }
 
-    /// In a packed log, the position before the entries that hold the latest so many events.
+    /// The last event at or before a position.
+    async fn last_event(&self, up_to: Position) -> Result<Option<Position>> {
+        let mut out = Vec::new();
+        let id = EntryId::of(up_to).to_string();
+        let stream = self.partition.keys.stream.as_bytes();
+        resp::command(&mut out, &[b"XREVRANGE", stream, id.as_bytes(), b"-", b"COUNT", b"1"]);
+        let replies = self.ask(out, 1).await?;
+        Ok(last_entry(&mut replies.cursor())?.map(|last| last.min(up_to)))
+    }
+
+    /// The last of the events before the latest so many; `None` when there are no more than those.
     async fn before_latest(&self, events: u64) -> Result<Option<Position>> {
-        const PAGE: u64 = 16;
-        let (mut before, mut found) = (EntryId::MAX.to_string(), 0);
+        const PAGE: usize = 16;
+        let (mut before, mut found) = ("+".to_owned(), 0);
         loop {
             let mut out = Vec::new();
             let page = PAGE.to_string();
@@ -151,29 +202,46 @@ impl Log {
             errors::refused(cursor.peek())?;
             let count = cursor.array().unwrap_or_default();
             for _ in 0..count {
-                let (id, entry) = sized_entry(&mut cursor).ok_or_else(|| errors::unexpected("XREVRANGE"))?;
-                found += entry;
-                if found >= events {
-                    return Ok(Some(id.position_before()));
+                let (id, held) = sized_entry(&mut cursor).ok_or_else(|| errors::unexpected("XREVRANGE"))?;
+                found += held;
+                if found > events {
+                    let index = u32::try_from(found - events - 1).unwrap_or(u32::MAX);
+                    return Ok(id.position(index));
                 }
                 before = format!("({id}");
             }
-            if (count as u64) < PAGE {
+            if count < PAGE {
                 return Ok(None);
             }
         }
     }
 }
 
+/// An argument that may be missing.
+fn text(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
+}
+
+/// A position with all its parts, whatever they are, so that scripts need to know one form only.
+fn exact(position: Position) -> String {
+    format!("{}-{}.{}", position.major(), position.minor(), position.index())
+}
+
 #[async_trait]
 impl EventLog for Log {
     async fn append(&self, batch: Append) -> Result<Commit> {
         let layout = if self.partition.packed { Layout::Packed } else { Layout::Flat };
-        let topic = self.partition.id.topic.clone();
+        let (topic, shared, stored) = (self.partition.id.topic.clone(), self.shared.clone(), self.stored.clone());
         let commit = write::append(&self.shared, &self.partition.keys, layout, batch)
             .await
             .map_err(|error| self.named(error))?;
-        Ok(Box::pin(async move { commit.await.map_err(|error| error.topic(topic.as_str())) }))
+        Ok(Box::pin(async move {
+            let appended = commit.await.map_err(|error| error.topic(topic.as_str()))?;
+            if !stored.swap(true, Ordering::Relaxed) {
+                shared.topics_changed();
+            }
+            Ok(appended)
+        }))
     }
 
     fn read(

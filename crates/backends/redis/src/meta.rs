@@ -125,7 +125,8 @@ impl MetaStore for Meta {
     async fn put(&self, key: &str, value: Bytes, expected: Expected) -> Result<u64> {
         check_key(key)?;
         if value.len() > DOCUMENT_BYTES_MAX {
-            let what = format!("the document {key} has {} bytes; at most {DOCUMENT_BYTES_MAX} are allowed", value.len());
+            let what =
+                format!("the document {key} has {} bytes; at most {DOCUMENT_BYTES_MAX} are allowed", value.len());
             return Err(Error::new(Code::InvalidArgument, what));
         }
         self.change(key, "put", &value, expected).await?.ok_or_else(|| errors::unexpected("a script"))

@@ -27,6 +27,7 @@ use crate::{
 
 /// How many entries the first page has: a short replay should not pay for more.
 const PAGE_FIRST: usize = 100;
+const PAGE_FIRST_PACKED: usize = 4;
 const PAGE_MAX: usize = 5000;
 
 /// The stream of what is read. See `EventLog::read`.
@@ -38,6 +39,7 @@ pub(crate) fn read(
     limits: ReadLimits,
 ) -> BoxStream<'static, Result<ReadItem>> {
     let reads = shared.reads.clone();
+    let packed = partition.packed;
     let reader = Reader {
         shared,
         partition,
@@ -47,11 +49,12 @@ pub(crate) fn read(
         cursor: EntryId::of(after),
         partly: after != Position::START,
         count: (after == Position::START).then_some(0),
-        packed: false,
+        packed,
         deletion: None,
         checkpoint: None,
         finished: false,
-        page: PAGE_FIRST,
+        page: if packed { PAGE_FIRST_PACKED } else { PAGE_FIRST }.min(limits.batch_events_max.max(1)),
+        read_events: 0,
         items: VecDeque::new(),
     };
     let items = reader.run();
@@ -97,6 +100,8 @@ struct Reader {
     finished: bool,
     /// How many entries the next page has.
     page: usize,
+    /// How many events were read so far.
+    read_events: usize,
     /// What is to be yielded next.
     items: VecDeque<ReadItem>,
 }
@@ -181,7 +186,8 @@ impl Reader {
         let to = self.until.map_or("+".to_owned(), |until| EntryId::of(until).to_string());
         let count = self.page.to_string();
         let keys = &self.partition.keys;
-        let range = [&b"XRANGE"[..], keys.stream.as_bytes(), from.as_bytes(), to.as_bytes(), b"COUNT", count.as_bytes()];
+        let range =
+            [&b"XRANGE"[..], keys.stream.as_bytes(), from.as_bytes(), to.as_bytes(), b"COUNT", count.as_bytes()];
         resp::command(&mut out, &range);
         Snapshot::ask(&mut out, [keys].into_iter());
         resp::command(&mut out, &[b"EXEC"]);
@@ -212,11 +218,14 @@ impl Reader {
             // What was read belongs to another place than where reading goes on.
             return Ok(Page::More);
         }
+        let before = self.read_events;
         let count = self.take_entries(entries)?;
         self.partly = false;
         if count > 0 {
-            let bytes = (replies.len() / count).max(1);
-            self.page = (self.limits.batch_bytes_max / bytes).clamp(1, self.limits.batch_events_max.clamp(1, PAGE_MAX));
+            let (bytes, events) = (replies.len() / count, (self.read_events - before) / count);
+            let by_bytes = self.limits.batch_bytes_max / bytes.max(1);
+            let by_events = self.limits.batch_events_max / events.max(1);
+            self.page = by_bytes.min(by_events).clamp(1, PAGE_MAX);
         }
         if count == asked {
             return Ok(Page::More);
@@ -271,8 +280,16 @@ impl Reader {
             self.restart(snapshot);
             return Ok(true);
         }
-        let behind = snapshot.first.is_none_or(|first| first > self.cursor) && snapshot.last > self.cursor;
-        if !behind {
+        let (start, _) = snapshot.start();
+        // Of a packed entry that is still there the first events may be gone.
+        let partly_gone = snapshot.first == Some(EntryId::of(start)) && start > self.after;
+        // Or the rest of the entry within which reading starts went with it.
+        let rest_gone = self.partly && EntryId::of(snapshot.trimmed) == self.cursor && snapshot.trimmed > self.after;
+        let ahead = snapshot.first.is_none_or(|first| first > self.cursor);
+        if !(ahead && (rest_gone || snapshot.last > self.cursor)) {
+            if partly_gone {
+                self.gap(start, snapshot, None, GapReason::Trimmed);
+            }
             return Ok(false);
         }
         let removed = snapshot.removed();
@@ -289,12 +306,13 @@ impl Reader {
         };
         self.count = Some(removed);
         self.checkpoint = None;
-        if lost == Some(0) {
+        if lost == Some(0) && !partly_gone {
             return Ok(false);
         }
-        let resume = snapshot.first.map_or_else(|| snapshot.last.position_last(), EntryId::position_before);
-        self.gap(resume, snapshot, lost, GapReason::Trimmed);
-        self.cursor = snapshot.first.map_or(snapshot.last, |_| EntryId::of(resume));
+        self.gap(start, snapshot, lost.filter(|_| !partly_gone), GapReason::Trimmed);
+        if snapshot.first.is_none() {
+            self.cursor = snapshot.last;
+        }
         self.partly = false;
         Ok(false)
     }
@@ -302,7 +320,7 @@ impl Reader {
     /// How many entries were removed after the cursor, for a reader that was not here before.
     fn removed_before(&self, snapshot: &Snapshot) -> Option<u64> {
         let only_ours = snapshot.removed() == snapshot.trimmed_count;
-        (only_ours && snapshot.trimmed <= self.cursor).then_some(0)
+        (only_ours && snapshot.trimmed <= self.after).then_some(0)
     }
 
     /// The log was deleted, and perhaps made anew: reading goes on at its start.
@@ -334,7 +352,7 @@ impl Reader {
     }
 
     fn gap(&mut self, resume: Position, snapshot: &Snapshot, lost: Option<u64>, reason: GapReason) {
-        let earliest = snapshot.first.and_then(|first| first.position(0));
+        let (_, earliest) = snapshot.start();
         let lost = self.events(lost);
         self.items.push_back(ReadItem::Gap(Gap { after: self.after, resume, earliest, lost, reason }));
         self.after = resume;
@@ -342,7 +360,7 @@ impl Reader {
 
     /// A number of entries as a number of events, where an entry is an event.
     fn events(&self, entries: Option<u64>) -> Option<u64> {
-        entries.filter(|_| !self.packed && !self.partition.packed)
+        entries.filter(|_| !self.packed)
     }
 
     /// Takes entries, an array of which comes next. Says how many there were.
@@ -402,6 +420,7 @@ impl Reader {
 
     /// Queues records in portions, leaving out what was yielded before or is past the end.
     fn yield_records(&mut self, mut records: Vec<Record>) {
+        self.read_events += records.len();
         if records.first().is_some_and(|first| first.position <= self.after) {
             records.retain(|record| record.position > self.after);
         }

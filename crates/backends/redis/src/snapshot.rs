@@ -1,6 +1,6 @@
 //! What a stream holds at one moment, and what readers conclude from it.
 
-use synapse_hub_core::{Code, Error, Result};
+use synapse_hub_core::{Code, Error, Position, Result};
 
 use crate::{
     entry::EntryId,
@@ -19,12 +19,13 @@ pub(crate) struct Snapshot {
     pub(crate) length: u64,
     /// Entries that were ever added to it, without those that were taken out again before anybody saw them.
     pub(crate) kept: u64,
-    /// The largest id that was ever given.
+    /// The largest id that was ever given to an entry that could be seen.
     pub(crate) last: EntryId,
     /// The first entry that is there; `None` when there is none.
     pub(crate) first: Option<EntryId>,
-    /// The last entry that Synapse trimmed away.
-    pub(crate) trimmed: EntryId,
+    /// The last event that Synapse trimmed away; [`Position::START`] when none is known. When its entry is still the first
+    /// one, only the events after it count.
+    pub(crate) trimmed: Position,
     /// How many entries Synapse trimmed away.
     pub(crate) trimmed_count: u64,
     /// Changes when the topic is deleted by Synapse; empty when it was not, lately.
@@ -66,8 +67,9 @@ impl Snapshot {
         let last = EntryId::parse(row.bytes()?)?;
         let first = EntryId::parse(row.bytes()?)?;
         let (state_added, withdrawn) = (row.next()?.number()?, row.next()?.number()?);
-        let trimmed = EntryId::parse(row.bytes()?)?;
+        let trimmed = std::str::from_utf8(row.bytes()?).ok()?.parse().unwrap_or_default();
         let trimmed_count = row.next()?.number()?;
+        let (hidden, visible) = (EntryId::parse(row.bytes()?), EntryId::parse(row.bytes()?)?);
         let deletion = String::from_utf8_lossy(row.bytes()?).into_owned();
         let mut snapshot = Self {
             exists,
@@ -75,7 +77,7 @@ impl Snapshot {
             kept: added,
             last,
             first: (length > 0).then_some(first),
-            trimmed: EntryId::ZERO,
+            trimmed: Position::START,
             trimmed_count: 0,
             deletion,
         };
@@ -83,8 +85,20 @@ impl Snapshot {
         if state_added <= added {
             snapshot.kept = added.saturating_sub(withdrawn);
             (snapshot.trimmed, snapshot.trimmed_count) = (trimmed, trimmed_count);
+            if hidden == Some(last) {
+                snapshot.last = visible;
+            }
         }
         Some(Ok(snapshot))
+    }
+
+    /// The position after which reading finds everything that is there, and the first event that it finds.
+    pub(crate) fn start(&self) -> (Position, Option<Position>) {
+        let Some(first) = self.first else { return (self.last.position_last(), None) };
+        if EntryId::of(self.trimmed) == first {
+            return (self.trimmed, Position::new(first.ms, first.seq, self.trimmed.index() + 1));
+        }
+        (first.position_before(), Some(first.position(0).unwrap_or_else(|| first.position_last())))
     }
 
     /// How many entries were removed, by anybody.

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use synapse_hub_core::{Code, Error, PartitionId, Result, TopicName, TopicSettings};
 
 use crate::{
-    Shared,
-    errors,
+    Shared, errors,
     keys::{Keys, RESERVED},
     link::Request,
     resp::{self, Replies, View},
@@ -29,21 +29,26 @@ const DELETION_KNOWN: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Listed {
     topics: Vec<TopicName>,
     until: Instant,
+    /// How many changes of topics this hub had made when the list was made.
+    changes: u64,
 }
 
 /// All topics that have a stream, in order of name.
 pub(crate) async fn list(shared: &Shared) -> Result<Vec<TopicName>> {
     // Whoever comes while the list is made waits for it.
     let mut listed = shared.listed.lock().await;
+    let changes = shared.topic_changes.load(Ordering::Acquire);
     if let Some(listed) = &*listed
         && listed.until > Instant::now()
+        && listed.changes == changes
     {
         return Ok(listed.topics.clone());
     }
     let started = Instant::now();
     let mut topics = BTreeSet::new();
     scan(shared, &[b"TYPE", b"stream"], |key| {
-        if let Some(topic) = std::str::from_utf8(key).ok().filter(|key| !key.starts_with(RESERVED)).and_then(Keys::topic_of)
+        if let Some(topic) =
+            std::str::from_utf8(key).ok().filter(|key| !key.starts_with(RESERVED)).and_then(Keys::topic_of)
         {
             topics.insert(topic);
         }
@@ -51,7 +56,7 @@ pub(crate) async fn list(shared: &Shared) -> Result<Vec<TopicName>> {
     .await?;
     let topics: Vec<TopicName> = topics.into_iter().collect();
     let rest = LIST_FRESH.max(started.elapsed() * LIST_REST_FACTOR);
-    *listed = Some(Listed { topics: topics.clone(), until: Instant::now() + rest });
+    *listed = Some(Listed { topics: topics.clone(), until: Instant::now() + rest, changes });
     Ok(topics)
 }
 
@@ -69,7 +74,7 @@ pub(crate) async fn create(shared: &Shared, name: &TopicName, settings: &TopicSe
             _ => return Err(errors::from_redis(b"WRONGTYPE the key is not a stream").topic(name.as_str())),
         }
     }
-    shared.listed.lock().await.take();
+    shared.topics_changed();
     Ok(())
 }
 
@@ -88,7 +93,7 @@ pub(crate) async fn delete(shared: &Shared, name: &TopicName, settings: &TopicSe
         delete_beside(shared, keys).await?;
         shared.tail.check(&keys.stream);
     }
-    shared.listed.lock().await.take();
+    shared.topics_changed();
     Ok(())
 }
 

@@ -27,7 +27,8 @@ const EVENT_OVERHEAD_BYTES: usize = 256;
 pub(crate) async fn append(shared: &Shared, keys: &Keys, layout: Layout, batch: Append) -> Result<Commit> {
     let events_max = shared.options.event_bytes_max;
     if let Some(index) = batch.events.iter().position(|event| event.size() > events_max) {
-        let what = format!("Redis takes events of at most {events_max} bytes (`event_bytes_max`); send a reference to it");
+        let what =
+            format!("Redis takes events of at most {events_max} bytes (`event_bytes_max`); send a reference to it");
         return Err(Error::new(Code::EventTooLarge, what).index(index));
     }
     if batch.events.is_empty() {

@@ -84,7 +84,9 @@ impl Address {
             ("insecure", Some(tls)) => tls.insecure = !matches!(value, "false" | "0"),
             ("ca", Some(tls)) => tls.ca = Some(decode(value)?.into()),
             ("insecure" | "ca", None) => return Err(invalid("`insecure` and `ca` belong to `rediss://`")),
-            _ => return Err(invalid(&format!("the option {name:?} is not known; there are `db`, `ca` and `insecure`"))),
+            _ => {
+                return Err(invalid(&format!("the option {name:?} is not known; there are `db`, `ca` and `insecure`")));
+            }
         }
         Ok(())
     }
@@ -182,9 +184,19 @@ mod tests {
     #[test]
     fn addresses_that_cannot_be_are_refused_without_showing_their_password() {
         for text in [
-            "", "localhost:6379", "http://secret@h", "redis://", "redis://:secret@", "redis://:secret@h:port",
-            "redis://:secret@h/db", "redis://:secret@h?x=1", "redis://:secret@h?insecure=true", "redis://:secret@[::1",
-            "redis+unix://secret", "redis://:secret%ff@h", "redis://:secret@h:70000",
+            "",
+            "localhost:6379",
+            "http://secret@h",
+            "redis://",
+            "redis://:secret@",
+            "redis://:secret@h:port",
+            "redis://:secret@h/db",
+            "redis://:secret@h?x=1",
+            "redis://:secret@h?insecure=true",
+            "redis://:secret@[::1",
+            "redis+unix://secret",
+            "redis://:secret%ff@h",
+            "redis://:secret@h:70000",
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert_eq!(error.code(), Code::InvalidConfig, "{text}");

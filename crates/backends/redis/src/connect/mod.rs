@@ -46,7 +46,10 @@ impl Dialer {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::new(
                 Code::BackendUnavailable,
-                format!("Redis at {address} did not answer within {:?}; check the address and the network", self.timeout),
+                format!(
+                    "Redis at {address} did not answer within {:?}; check the address and the network",
+                    self.timeout
+                ),
             )),
         }
     }

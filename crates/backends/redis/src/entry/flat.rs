@@ -50,8 +50,7 @@ impl FlatEncoder {
             let _ = write!(self.scratch, "{}", event.time());
             sink.field(b"timestamp", &self.scratch);
         }
-        for (name, text) in
-            [("source", event.source()), ("id", event.id()), ("correlation_id", event.correlation_id())]
+        for (name, text) in [("source", event.source()), ("id", event.id()), ("correlation_id", event.correlation_id())]
         {
             if !text.is_empty() {
                 sink.field(name.as_bytes(), text.as_bytes());

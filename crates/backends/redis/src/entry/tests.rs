@@ -74,8 +74,18 @@ fn key() -> impl Strategy<Value = String> {
         "[a-z_]{1,10}",
         any::<String>(),
         prop::sample::select(vec![
-            "event", "timestamp", "source", "id", "correlation_id", "data", "_synapse", "_synapse_batch", "payload",
-            "event_type", "", "data_base64",
+            "event",
+            "timestamp",
+            "source",
+            "id",
+            "correlation_id",
+            "data",
+            "_synapse",
+            "_synapse_batch",
+            "payload",
+            "event_type",
+            "",
+            "data_base64",
         ])
         .prop_map(str::to_owned),
     ]
@@ -86,7 +96,8 @@ fn attribute() -> impl Strategy<Value = String> {
 }
 
 fn event(data: impl Strategy<Value = Vec<u8>>, content_type: &'static str) -> impl Strategy<Value = Event> {
-    let texts = (attribute(), attribute(), attribute(), attribute(), attribute(), attribute(), attribute(), attribute());
+    let texts =
+        (attribute(), attribute(), attribute(), attribute(), attribute(), attribute(), attribute(), attribute());
     let rest = (any::<i64>(), proptest::option::of(any::<i64>()));
     (texts, rest, prop::collection::vec(("[a-z0-9]{1,8}", attribute()), 0..3), data).prop_map(
         move |(texts, (time, expiry), extensions, data)| {
@@ -253,7 +264,10 @@ fn an_envelope_becomes_an_event_with_the_payload_as_its_data() {
         ("retry_count", "0"),
         ("max_retries", "3"),
     ]));
-    assert_eq!((event.kind().as_ref(), event.source().as_ref(), event.id().as_ref()), ("task-created", "sidecar", "m1"));
+    assert_eq!(
+        (event.kind().as_ref(), event.source().as_ref(), event.id().as_ref()),
+        ("task-created", "sidecar", "m1")
+    );
     assert_eq!(event.correlation_id(), "c");
     assert_eq!(event.data(), r#"{"task_id": 7, "n": 1.0, "correlation_id": "c"}"#);
     assert_eq!(event.more().expiry_time.unwrap().to_string(), "2025-01-01T00:01:00.123456789Z");

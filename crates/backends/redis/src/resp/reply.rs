@@ -263,7 +263,8 @@ fn number(text: &[u8]) -> Result<i64, NotResp> {
 mod tests {
     use super::*;
 
-    const BYTES: &[u8] = b"+OK\r\n-ERR no\r\n:-12\r\n$5\r\na\r\nbc\r\n$-1\r\n*-1\r\n*0\r\n*2\r\n*1\r\n$0\r\n\r\n:7\r\n+rest";
+    const BYTES: &[u8] =
+        b"+OK\r\n-ERR no\r\n:-12\r\n$5\r\na\r\nbc\r\n$-1\r\n*-1\r\n*0\r\n*2\r\n*1\r\n$0\r\n\r\n:7\r\n+rest";
 
     fn views(replies: &Replies) -> Vec<View<'_>> {
         replies.cursor().collect()
@@ -321,7 +322,15 @@ mod tests {
     #[test]
     fn what_is_not_the_protocol_is_refused() {
         let deep = b"*1\r\n".repeat(DEPTH_MAX + 1);
-        for bytes in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b":\r\n", b":1a\r\n", b"$3\r\nabcd\r\n", b"$-2\r\n", b"*-7\r\n", &deep] {
+        for bytes in [
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            b":\r\n",
+            b":1a\r\n",
+            b"$3\r\nabcd\r\n",
+            b"$-2\r\n",
+            b"*-7\r\n",
+            &deep,
+        ] {
             let (mut parser, mut buffer) = (Parser::default(), BytesMut::from(bytes));
             parser.start(1);
             assert!(parser.read(&mut buffer).is_err(), "{}", bytes.escape_ascii());

@@ -3,9 +3,22 @@
 local stream, producer, state = KEYS[1], KEYS[2], KEYS[3]
 local number, count = ARGV[1], tonumber(ARGV[2])
 
--- Nobody has seen the entries. They are counted, so that they are not taken for lost.
-local function withdraw()
+-- Which of two ids is the later one. An index after a dot does not matter.
+local function later(a, b)
+  if not b then return a end
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)')
+  a_ms, a_seq, b_ms, b_seq = tonumber(a_ms), tonumber(a_seq), tonumber(b_ms), tonumber(b_seq)
+  if a_ms > b_ms or a_ms == b_ms and a_seq > b_seq then return a end
+  return b
+end
+
+-- Nobody has seen the entries. They are counted, so that they are not taken for lost, and the end that the stream had
+-- before them is noted, because Redis goes on after them.
+local function withdraw(known_last)
+  local hidden
   for _, entry in ipairs(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', count)) do
+    hidden = hidden or entry[1]
     redis.call('XDEL', stream, entry[1])
   end
   local added = 0
@@ -13,9 +26,15 @@ local function withdraw()
   for at = 1, #info, 2 do
     if info[at] == 'entries-added' then added = info[at + 1] end
   end
-  if tonumber(redis.call('HGET', state, 'added') or 0) > added then redis.call('DEL', state) end
+  if redis.call('TYPE', state).ok ~= 'hash' or tonumber(redis.call('HGET', state, 'added') or 0) > added then
+    redis.call('DEL', state)
+  end
+  local left = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  local noted = redis.call('HMGET', state, 'end', 'trimmed')
+  local last = later(later(left and left[1] or '0-0', noted[1]), noted[2])
+  last = string.match(later(last, known_last), '^%d+-%d+')
   redis.call('HINCRBY', state, 'withdrawn', count)
-  redis.call('HSET', state, 'added', added)
+  redis.call('HSET', state, 'added', added, 'hidden', hidden, 'end', last)
 end
 
 -- The id of the first of the last `count` entries. Ids that Redis gives are consecutive within a millisecond and start
@@ -37,7 +56,7 @@ end
 
 local found, smallest, old = recall(producer, number)
 if found or old then
-  withdraw()
+  withdraw(found and string.match(found, '(%S+)$'))
   if old then return { 'old', smallest } end
   redis.call('PEXPIRE', producer, ARGV[4])
   return known(stream, found)

@@ -15,11 +15,12 @@ for at = 1, #KEYS, 3 do
       end
     end
   end
-  local state = redis.call('HMGET', KEYS[at + 1], 'added', 'withdrawn', 'trimmed', 'trimmed_count')
+  local state = redis.call('HMGET', KEYS[at + 1], 'added', 'withdrawn', 'trimmed', 'trimmed_count', 'hidden', 'end')
   local mark = redis.call('GET', KEYS[at + 2])
   rows[#rows + 1] = {
     kind, length, added, last, first,
-    tonumber(state[1] or 0), tonumber(state[2] or 0), state[3] or '0-0', tonumber(state[4] or 0), mark or '',
+    tonumber(state[1] or 0), tonumber(state[2] or 0), state[3] or '0-0', tonumber(state[4] or 0),
+    state[5] or '', state[6] or '0-0', mark or '',
   }
 end
 return rows

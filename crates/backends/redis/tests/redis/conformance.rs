@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use synapse_hub_core::{
-    Layout, Result, TopicSettings,
-    backend::Backend,
-    conformance::Harness,
-};
+use synapse_hub_core::{Layout, Result, TopicSettings, backend::Backend, conformance::Harness};
 use synapse_hub_redis::{RedisBackend, RedisOptions};
 
 use crate::server::Database;

@@ -39,7 +39,13 @@ async fn what_plain_xadd_writes_is_delivered_typed_in_whatever_format() {
     let flat = xadd(
         &mut client,
         "inference-events",
-        &[("event", "inference-complete"), ("timestamp", "2025-01-01T00:00:00"), ("success", "False"), ("version", "1.0"), ("latency_ms", "7.5")],
+        &[
+            ("event", "inference-complete"),
+            ("timestamp", "2025-01-01T00:00:00"),
+            ("success", "False"),
+            ("version", "1.0"),
+            ("latency_ms", "7.5"),
+        ],
     );
     xadd(&mut client, "inference-events", &[("event_type", "a"), ("sender", "go"), ("payload", "{\"n\":1}")]);
     xadd(&mut client, "inference-events", &[("payload", "{\"event\":\"job\",\"n\":2}")]);
@@ -74,8 +80,15 @@ async fn what_synapse_writes_is_read_by_plain_readers_and_groups() {
     let ids: Vec<_> = entries.iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(ids, appended.positions.iter().map(ToString::to_string).collect::<Vec<_>>());
     let expected = [
-        ("event", "tick"), ("timestamp", "2025-01-01T00:00:00Z"), ("source", "test"), ("id", "1"), ("name", "ü"),
-        ("ok", "true"), ("deep", r#"{"a":[1,2]}"#), ("n", "1.50"), ("_synapse", r#"1tbjn {"null":["none"]}"#),
+        ("event", "tick"),
+        ("timestamp", "2025-01-01T00:00:00Z"),
+        ("source", "test"),
+        ("id", "1"),
+        ("name", "ü"),
+        ("ok", "true"),
+        ("deep", r#"{"a":[1,2]}"#),
+        ("n", "1.50"),
+        ("_synapse", r#"1tbjn {"null":["none"]}"#),
     ];
     assert_eq!(entries[0].1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
@@ -88,7 +101,8 @@ async fn round_trips_lose_no_type_and_no_field() {
     let deep = "[".repeat(60) + &"]".repeat(60);
     let large = "x".repeat(1 << 20);
     let texts = [
-        r#"{"version":"1.0","n":1.0,"big":123456789012345678901234567890,"none":null,"empty":"","yes":true}"#.to_owned(),
+        r#"{"version":"1.0","n":1.0,"big":123456789012345678901234567890,"none":null,"empty":"","yes":true}"#
+            .to_owned(),
         format!(r#"{{"deep":{deep}}}"#),
         r#"{"unicode":"ü – 漢字 🙂","line":"a\nb\u0000c","quote":"\"\\"}"#.to_owned(),
         format!(r#"{{"large":"{large}"}}"#),
@@ -134,7 +148,10 @@ async fn topics_are_all_streams_and_nothing_else() {
     let listed = within(backend.list_topics()).await.unwrap();
     assert_eq!(listed, [topic("document.made"), topic("many")]);
     let keys: Vec<String> = client.keys("*{1}*").unwrap();
-    assert!(keys.contains(&"many:{1}".to_owned()) && keys.contains(&"synapse:{1}@many:producer:p".to_owned()), "{keys:?}");
+    assert!(
+        keys.contains(&"many:{1}".to_owned()) && keys.contains(&"synapse:{1}@many:producer:p".to_owned()),
+        "{keys:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

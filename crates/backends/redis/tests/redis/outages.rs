@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use synapse_hub_core::{
-    Code, Position,
-    backend::Backend as _,
-    meta::Expected,
-};
+use synapse_hub_core::{Code, Position, backend::Backend as _, meta::Expected};
 use synapse_hub_redis::{RedisBackend, RedisOptions};
 
 use crate::{
@@ -35,10 +31,7 @@ async fn while_redis_is_gone_appends_fail_in_time_and_readers_wait_and_resume() 
     assert!(health.errors > 0);
     assert_eq!(backend.meta().revision().await.unwrap_err().code(), Code::BackendUnavailable);
     server.start_again();
-    within(async {
-        while store(&log, produced(2..3, "p", 0)).await.is_err() {}
-    })
-    .await;
+    within(async { while store(&log, produced(2..3, "p", 0)).await.is_err() {} }).await;
     assert_eq!(ids(&take(&mut items, 1).await), [2]);
     within(async {
         while !(backend.health().await.readable && logs.about(server.port, "connected to Redis again") == 1) {
@@ -63,10 +56,7 @@ async fn a_redis_that_hangs_is_a_timeout_and_heals() {
     let error = store(&log, produced(5..10, "p", 1)).await.unwrap_err();
     assert_eq!((error.code(), error.retryable()), (Code::BackendTimeout, true), "{error}");
     // Whether it was stored is not known; trying again settles it.
-    within(async {
-        while store(&log, produced(5..10, "p", 1)).await.is_err() {}
-    })
-    .await;
+    within(async { while store(&log, produced(5..10, "p", 1)).await.is_err() {} }).await;
     assert_eq!(ids(&take(&mut items, 5).await), [5, 6, 7, 8, 9]);
     assert_eq!(contents(&log).await.len(), 10);
 }

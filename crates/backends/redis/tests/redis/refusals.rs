@@ -106,7 +106,8 @@ async fn misconf_and_noreplicas_are_said_as_such() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loading_is_said_as_such_and_readers_wait_for_its_end() {
     // Loading 400 keys with a pause after each takes a while.
-    let mut server = RedisServer::start(&["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"]);
+    let mut server =
+        RedisServer::start(&["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"]);
     let mut client = server.client();
     for key in 0..400 {
         let _: () = client.set(format!("key{key}"), "x".repeat(1000)).unwrap();
@@ -273,7 +274,11 @@ async fn servers_that_are_too_old_or_no_redis_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guarantee_is_what_the_server_is_set_to() {
     for (options, level, text) in [
-        (&["--appendonly", "yes", "--appendfsync", "always"][..], Durability::Synced, "redis appendonly=yes appendfsync=always"),
+        (
+            &["--appendonly", "yes", "--appendfsync", "always"][..],
+            Durability::Synced,
+            "redis appendonly=yes appendfsync=always",
+        ),
         (&["--appendonly", "yes"], Durability::Stored, "redis appendonly=yes appendfsync=everysec"),
         (&[], Durability::Stored, "redis appendonly=no"),
     ] {

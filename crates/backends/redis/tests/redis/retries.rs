@@ -56,7 +56,13 @@ async fn the_first_id_of_a_batch_is_known_however_many_milliseconds_it_took() {
     }
     // Ids that somebody made up, so large that a script cannot count with them.
     let mut client = database.client();
-    redis::cmd("XADD").arg("t").arg("9999999999999-9007199254740993").arg("a").arg("1").query::<String>(&mut client).unwrap();
+    redis::cmd("XADD")
+        .arg("t")
+        .arg("9999999999999-9007199254740993")
+        .arg("a")
+        .arg("1")
+        .query::<String>(&mut client)
+        .unwrap();
     let first = store(&log, produced(0..3, "p", 9)).await.unwrap();
     assert_eq!(store(&log, produced(0..3, "p", 9)).await.unwrap().positions, first.positions);
 }
