@@ -5,6 +5,8 @@
 #[path = "server/support.rs"]
 mod support;
 
+#[path = "server/embedded.rs"]
+mod embedded;
 #[path = "server/errors.rs"]
 mod errors;
 #[path = "server/grpc_publish.rs"]
@@ -17,6 +19,8 @@ mod network;
 mod pages;
 #[path = "server/publish.rs"]
 mod publish;
+#[path = "server/redis.rs"]
+mod redis;
 #[path = "server/shutdown.rs"]
 mod shutdown;
 #[path = "server/status.rs"]

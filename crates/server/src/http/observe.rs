@@ -89,3 +89,40 @@ fn panicked(panic: &(dyn std::any::Any + Send), is_grpc: bool) -> Response {
     }
     Failure::from(error).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::{Router, body::Body, middleware, routing};
+    use http_body_util::BodyExt as _;
+    use synapse_hub_hub::{Hub, HubOptions};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{Config, metrics::ServerMetrics};
+
+    #[tokio::test]
+    async fn a_handler_that_panics_fails_only_its_own_request() {
+        let hub = Hub::start(Arc::new(synapse_hub_memory::Memory::new()), HubOptions::default()).await.unwrap();
+        let metrics = ServerMetrics::register(hub.metrics());
+        let app = App::new(hub, Config::default(), metrics, bytes::Bytes::new());
+        let router = Router::new()
+            .route("/bad", routing::get(async || -> &'static str { panic!("on purpose") }))
+            .route("/good", routing::get(async || "good"))
+            .layer(middleware::from_fn_with_state(app, observe));
+        let ask = |path: &str, media: &str| {
+            let request = Request::get(path).header(header::CONTENT_TYPE, media).body(Body::empty()).unwrap();
+            router.clone().oneshot(request)
+        };
+        let failed = ask("/bad", "application/json").await.unwrap();
+        assert_eq!(failed.status(), 500);
+        assert_eq!(failed.headers()[header::CONTENT_TYPE], problem::MEDIA_TYPE);
+        let text = failed.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&text).unwrap()["code"], "internal");
+        let failed = ask("/bad", "application/grpc").await.unwrap();
+        assert_eq!((failed.status(), &failed.headers()["grpc-status"]), (http::StatusCode::OK, &HeaderValue::from(13)));
+        assert_eq!(failed.headers()["synapse-error-code"], "internal");
+        assert_eq!(ask("/good", "application/json").await.unwrap().status(), 200);
+    }
+}

@@ -18,6 +18,8 @@ use super::{
 use crate::app::App;
 
 static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The longest name of a client in the logs, in characters.
+const CLIENT_NAME_CHARS_MAX: usize = 100;
 const PARAMETERS: &str =
     "replay_from, until, last_event_id, filter, filter.<key>, format, event_names (streams), limit (pages)";
 
@@ -110,7 +112,9 @@ pub(crate) fn wanted(
     let resume = last_event_id(headers, &mut query)?.map(|id| resume(&id)).transpose()?;
     let filters = filters(&mut query, limits)?;
     let replay_from = resume.or(replay_from).unwrap_or(default_from);
-    let request = SubscribeRequest { replay_from, until, filters, ..SubscribeRequest::new(topics) };
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let client_name = agent.chars().take(CLIENT_NAME_CHARS_MAX).collect();
+    let request = SubscribeRequest { replay_from, until, filters, client_name, ..SubscribeRequest::new(topics) };
     Ok((Wanted { request, format }, query))
 }
 

@@ -118,7 +118,13 @@ impl Server {
 pub async fn serve(config: Config, on_ready: impl FnOnce(&Ready)) -> Result<()> {
     let mut signals = Signals::new()?;
     listener::raise_file_limit();
-    let server = Server::start(config).await?;
+    let server = tokio::select! {
+        started = Server::start(config) => started?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before it listened");
+            return Ok(());
+        }
+    };
     let Ready { address, backend, hub_id } = server.ready();
     tracing::info!(%address, %backend, hub_id, "listening");
     on_ready(server.ready());
