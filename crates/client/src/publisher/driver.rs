@@ -279,9 +279,7 @@ impl Driver {
 
     /// Takes an acknowledgement; returns the error of a batch that is to be sent again.
     fn settle(&mut self, response: PublishResponse) -> Option<Error> {
-        let Some(batch) = self.inflight.front().filter(|batch| batch.sequence == response.request_id) else {
-            return None;
-        };
+        let batch = self.inflight.front().filter(|batch| batch.sequence == response.request_id)?;
         if let Some(problem) = response.error {
             let error = Error::from(problem);
             if error.retryable {

@@ -1,0 +1,198 @@
+//! The commands, as people and programs use them.
+
+use serde_json::Value;
+
+use crate::support::{Hub, synapse};
+
+fn hub() -> (tempfile::TempDir, Hub) {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::embedded(folder.path());
+    (folder, hub)
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+#[test]
+fn events_are_published_filtered_and_replayed() {
+    let (_folder, hub) = hub();
+    let input: String = (0..1200)
+        .map(|n| format!("{{\"event\":\"tick\",\"n\":{n},\"even\":{},\"version\":\"1.0\"}}\n", n % 2 == 0))
+        .collect();
+    let output = hub.run_with(&["publish", "ticks"], &input);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1,200 stored"));
+
+    let received =
+        hub.must(&["subscribe", "ticks", "--from", "earliest", "--filter", "even=true", "-n", "600", "-o", "json"]);
+    let received = lines(&received);
+    assert_eq!(received.len(), 600);
+    assert_eq!(received[599]["event"]["n"], 1198);
+    assert_eq!(received[0]["event"]["version"], "1.0");
+    let cursor = received[9]["cursor"].as_str().unwrap();
+    let resumed = lines(&hub.must(&["tail", "ticks", "--from", cursor, "-n", "1", "-o", "json"]));
+    assert_eq!(resumed[0]["event"]["n"], 19);
+
+    let range = hub.must(&["replay", "ticks", "--from", "3", "--until", "5"]);
+    assert_eq!(lines(&range).iter().map(|event| event["n"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 3, 4]);
+    let count =
+        hub.must(&["replay", "ticks", "--filter", r#"{"n":[{"numeric":["<",10]}]}"#, "--dry-run", "-o", "json"]);
+    assert_eq!(lines(&count)[0]["replayed"], 10);
+    let copied = hub.must(&["replay", "ticks", "--to", "copy", "-o", "json"]);
+    assert_eq!(lines(&copied)[0]["stored"], 1200);
+    let first = lines(&hub.must(&["replay", "copy", "--until", "1"]));
+    let original = lines(&hub.must(&["replay", "ticks", "--until", "1"]));
+    assert_eq!(first, original, "ids and times are kept");
+
+    let human = hub.must(&["subscribe", "ticks", "--from", "earliest", "-n", "1"]);
+    assert!(human.contains("tick") && human.contains("n=0"), "{human}");
+}
+
+#[test]
+fn one_event_can_be_put_together_from_flags() {
+    let (_folder, hub) = hub();
+    hub.must(&[
+        "publish",
+        "model-events",
+        "--event",
+        "model-ready",
+        "--data",
+        "model_name=a",
+        "--data",
+        "version=\"2\"",
+        "--data",
+        "accuracy=0.5",
+    ]);
+    let received = lines(&hub.must(&["replay", "model-events"]));
+    assert_eq!(received[0]["event"], "model-ready");
+    assert_eq!(received[0]["version"], "2");
+    assert_eq!(received[0]["accuracy"], 0.5);
+    let list = hub.must(&["publish", "model-events", r#"[{"event":"a"},{"event":"b"}]"#, "-o", "json"]);
+    assert_eq!(lines(&list).len(), 2);
+}
+
+#[test]
+fn topics_are_listed_described_created_trimmed_and_deleted() {
+    let (_folder, hub) = hub();
+    hub.must(&["topics", "create", "jobs", "--partitions", "3", "--durability", "synced", "--retention", "7days"]);
+    let described: Value = serde_json::from_str(&hub.must(&["topics", "describe", "jobs", "-o", "json"])).unwrap();
+    assert_eq!(described["settings"]["partitions"], 3);
+    assert_eq!(described["settings"]["durability"], "synced");
+    assert_eq!(described["settings"]["retention_ms"], 7 * 86_400_000);
+    assert!(described["durability"].as_str().unwrap().contains("fsync"));
+    let again = hub.run(&["topics", "create", "jobs"]);
+    assert_eq!(again.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("topic_exists"));
+
+    let events: Vec<String> = (0..10).map(|n| format!("{{\"event\":\"t\",\"n\":{n}}}")).collect();
+    let mut arguments = vec!["publish", "ticks"];
+    arguments.extend(events.iter().map(String::as_str));
+    hub.must(&arguments);
+    assert!(hub.must(&["topics", "list"]).contains("ticks"));
+    assert_eq!(hub.run(&["topics", "trim", "ticks", "--keep", "4"]).status.code(), Some(2), "nobody can be asked");
+    let trimmed: Value =
+        serde_json::from_str(&hub.must(&["topics", "trim", "ticks", "--keep", "4", "--yes", "-o", "json"])).unwrap();
+    assert_eq!(trimmed["removed"], 6);
+    let output = hub.run(&["subscribe", "ticks", "--from", "2", "-n", "1"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gap:"), "{output:?}");
+    hub.must(&["topics", "delete", "ticks", "--yes"]);
+    assert_eq!(hub.run(&["topics", "describe", "ticks"]).status.code(), Some(4));
+}
+
+#[test]
+fn exit_codes_and_errors_say_what_to_do() {
+    let (_folder, hub) = hub();
+    let refused = hub.run_with(&["publish", "ticks"], "{\"event\":\"a\"}\n{\"n\":1}\nnonsense\n");
+    assert_eq!(refused.status.code(), Some(4));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        told.contains("event 1, field event") && told.contains("event 2") && told.contains("invalid_json"),
+        "{told}"
+    );
+    let bad_filter = hub.run(&["subscribe", "ticks", "--filter", r#"{"a":[{"prefxi":"x"}]}"#]);
+    assert_eq!(bad_filter.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&bad_filter.stderr).contains("invalid_filter"));
+    assert_eq!(hub.run(&["subscribe", "ticks", "--filter", "x"]).status.code(), Some(2));
+    assert_eq!(hub.run(&["subscribe", "ticks", "--from", "yesterday"]).status.code(), Some(4));
+    assert_eq!(hub.run(&["publish", "no spaces", "{}"]).status.code(), Some(4));
+    let nobody = synapse(&["topics", "list", "--url", "http://127.0.0.1:1"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("synapse serve"));
+    let json = synapse(&["topics", "list", "--url", "http://127.0.0.1:1", "-o", "json"]).output().unwrap();
+    let error: Value = serde_json::from_slice(&json.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "unreachable");
+    assert_eq!(synapse(&["nonsense"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn config_prints_its_default_checks_files_and_hides_passwords() {
+    let folder = tempfile::tempdir().unwrap();
+    let default = synapse(&["config"]).output().unwrap();
+    let file = folder.path().join("synapse.toml");
+    std::fs::write(&file, &default.stdout).unwrap();
+    assert!(synapse(&["config", "check"]).arg(&file).output().unwrap().status.success(), "the default is a valid file");
+    std::fs::write(&file, "listne = \"x\"\n").unwrap();
+    let bad = synapse(&["config", "check"]).arg(&file).output().unwrap();
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("listne"));
+    let shown = synapse(&["config", "show"]).env("SYNAPSE_BACKEND", "redis://user:secret@host:6379").output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("host") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn doctor_tells_a_good_hub_from_an_absent_one_and_from_something_else() {
+    let (_folder, hub) = hub();
+    let good: Value = serde_json::from_str(&hub.must(&["doctor", "-o", "json"])).unwrap();
+    assert!(good.as_array().unwrap().iter().all(|check| check["result"] != "error"), "{good}");
+    let absent = synapse(&["doctor", "--url", "http://127.0.0.1:1"]).output().unwrap();
+    assert_eq!(absent.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&absent.stdout).contains("nothing listens"));
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    let silent = synapse(&["doctor", "--url", &url]).output().unwrap();
+    assert_eq!(silent.status.code(), Some(3));
+    let locked = hub.run(&["doctor", "--backend", &format!("embedded:{}", _folder.path().display())]);
+    assert!(String::from_utf8_lossy(&locked.stdout).contains("storage_locked"), "{locked:?}");
+}
+
+#[test]
+fn completions_and_help_are_there_for_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = synapse(&["completions", shell]).output().unwrap();
+        assert!(output.status.success() && output.stdout.len() > 1000, "{shell}");
+    }
+    for command in ["serve", "publish", "subscribe", "tail", "topics", "replay", "bench", "config", "doctor"] {
+        assert!(synapse(&[command, "--help"]).output().unwrap().status.success(), "{command}");
+    }
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let (_folder, hub) = hub();
+    let input: String = (0..20_000).map(|n| format!("{{\"event\":\"tick\",\"n\":{n}}}\n")).collect();
+    assert!(hub.run_with(&["publish", "ticks"], &input).status.success());
+    let mut child = synapse(&["replay", "ticks", "--url", &hub.url()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
+
+#[test]
+fn bench_measures_a_running_hub() {
+    let (_folder, hub) = hub();
+    for arguments in [
+        ["bench", "publish", "--events", "2000", "-o", "json"].as_slice(),
+        &["bench", "e2e", "--events", "2000", "--subscriptions", "7", "-o", "json"],
+        &["bench", "latency", "--events", "20", "-o", "json"],
+    ] {
+        let result: Value = serde_json::from_str(hub.must(arguments).lines().last().unwrap()).unwrap();
+        assert!(result["events_per_second"].as_f64().unwrap() > 0.0, "{result}");
+        assert!(result["cpu_seconds"].as_f64().is_some(), "{result}");
+    }
+}
