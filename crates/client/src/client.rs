@@ -1,71 +1,69 @@
-//! The client: connecting, publishing in single calls, and the way to everything else.
+//! The client: a connection, publishing, topics.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
 use serde::Serialize;
 use synapse_hub_proto::v1::{
-    self, InfoRequest, PublishRequest, event_service_client::EventServiceClient, hub_service_client::HubServiceClient,
+    self, CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest, InfoRequest, ListTopicsRequest, PublishRequest,
+    TopicDescription, TrimTopicRequest, event_service_client::EventServiceClient, hub_service_client::HubServiceClient,
     publish_request::Payload, topic_service_client::TopicServiceClient,
 };
-use tonic::transport::Channel;
+use tokio::sync::Semaphore;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    Error, Publisher, PublisherOptions, Result, SubscribeOptions, Subscription, Topics,
-    connection::{Connections, Seat, now_nanos},
-    publisher,
-    retry::{Backoff, within},
-    sequence::Sequence,
-    subscription,
+    Error, Publisher, PublisherOptions, Result, SubscribeOptions, Subscription, publisher, retry::Backoff, subscription,
 };
 
 /// The address of a hub on this machine.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8002";
+
+/// How many publish calls one client has under way at once. The hub remembers 64 batches of a producer, and calls may
+/// overtake each other.
+const CALLS_MAX: usize = 32;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// For how long a publish is tried, all attempts together.
     pub publish_timeout: Duration,
-    /// How long the answer to any other call may take.
-    pub call_timeout: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// The largest message that is read, in bytes.
     pub message_bytes_max: usize,
-    /// A name for the hub's logs, such as the service's.
+    /// A name for the hub's logs.
     pub name: String,
-    /// A certificate authority that is trusted besides the public ones, as PEM; for `https://`.
-    pub ca_pem: Option<Vec<u8>>,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             publish_timeout: Duration::from_secs(30),
-            call_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             message_bytes_max: 64 << 20,
             name: String::new(),
-            ca_pem: None,
         }
     }
 }
 
-/// A client of a hub. Cheap to clone; clones share their connections.
+/// A client of a hub. Cheap to clone; clones share a connection, which is made when it is first needed.
 #[derive(Clone)]
 pub struct Client {
-    connections: Arc<Connections>,
-    pub(crate) options: Arc<ClientOptions>,
-    /// Names this client to the hub, for the recognition of batches that are sent again.
-    producer: Arc<str>,
-    sequences: Arc<Mutex<HashMap<String, Arc<Sequence>>>>,
+    pub(crate) channel: Channel,
+    pub(crate) options: ClientOptions,
+    numbers: Arc<Numbers>,
+}
+
+/// The numbers by which the hub recognises retries.
+struct Numbers {
+    producer: String,
+    next: Mutex<std::collections::HashMap<String, u64>>,
+    calls: Semaphore,
 }
 
 /// How a batch is to be published.
@@ -84,28 +82,19 @@ pub struct Published {
     pub positions: Vec<String>,
     /// The partition of each event.
     pub partitions: Vec<u32>,
-    /// The id of each event, where the hub gave any of them; empty otherwise.
+    /// The id of each event.
     pub ids: Vec<String>,
-    /// The hub had stored this batch before: an earlier attempt had arrived.
+    /// The hub had stored this batch before.
     pub duplicate: bool,
     /// The events that a deduplication window recognised, by index.
     pub deduplicated: Vec<u32>,
     /// What was refused, when partial acceptance was asked for.
     pub refused: Vec<v1::Refusal>,
-    /// What the storage gives, in words, such as `redis appendonly=yes appendfsync=everysec`.
+    /// What the storage gives, in words.
     pub durability: String,
 }
 
-/// An event of this type with JSON data. Further attributes are fields of [`Event`](crate::Event); what is absent
-/// (`id`, `time_unix_nanos`, `source`) the hub fills in.
-///
-/// ```
-/// # fn main() -> Result<(), synapse_hub_client::Error> {
-/// let mut event = synapse_hub_client::event("model-ready", &serde_json::json!({"model_name": "classifier"}))?;
-/// event.source = "trainer".into();
-/// assert_eq!(event.data, br#"{"model_name":"classifier"}"#.as_slice());
-/// # Ok(()) }
-/// ```
+/// An event of this type with JSON data.
 ///
 /// # Errors
 /// `invalid_json` when the data cannot be written as JSON.
@@ -115,69 +104,54 @@ pub fn event(kind: &str, data: &impl Serialize) -> Result<v1::Event> {
 }
 
 impl Client {
-    /// A client of the hub at `SYNAPSE_URL`, or at [`DEFAULT_URL`]. Nothing is connected yet.
+    /// A client of the hub at `SYNAPSE_URL`, or at [`DEFAULT_URL`].
     ///
     /// # Errors
     /// `invalid_argument` when the address cannot be.
     pub fn from_env() -> Result<Self> {
-        let url = std::env::var("SYNAPSE_URL").ok().filter(|url| !url.is_empty());
-        Self::new(url.as_deref().unwrap_or(DEFAULT_URL), ClientOptions::default())
+        let url = std::env::var("SYNAPSE_URL").unwrap_or_else(|_| DEFAULT_URL.into());
+        Self::new(&url, ClientOptions::default())
     }
 
-    /// A client of the hub at this address, with the default options. Nothing is connected yet.
-    ///
-    /// # Errors
-    /// `invalid_argument` when the address cannot be.
-    pub fn connect_lazy(url: &str) -> Result<Self> {
-        Self::new(url, ClientOptions::default())
-    }
-
-    /// A client of the hub at this address. Nothing is connected yet, so it does not matter whether the hub runs.
-    ///
-    /// Must be called within a Tokio runtime.
+    /// A client of the hub at this address. Nothing is connected yet.
     ///
     /// # Errors
     /// `invalid_argument` when the address cannot be.
     pub fn new(url: &str, options: ClientOptions) -> Result<Self> {
-        Ok(Self::over(Connections::lazy(url, &options)?, options))
-    }
-
-    /// As [`Client::new`], and connects now.
-    ///
-    /// # Errors
-    /// `unreachable` when nothing listens at the address.
-    pub async fn connect(url: &str, options: ClientOptions) -> Result<Self> {
-        Ok(Self::over(Connections::eager(url, &options).await?, options))
-    }
-
-    fn over(connections: Arc<Connections>, options: ClientOptions) -> Self {
-        let producer = uuid::Uuid::new_v4().simple().to_string().into();
-        Self { connections, options: Arc::new(options), producer, sequences: Arc::default() }
+        let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        let invalid = |error: tonic::transport::Error| {
+            Error::new(
+                "invalid_argument",
+                format!("{url:?} is no address of a hub ({error}); write it like {DEFAULT_URL}"),
+            )
+        };
+        let endpoint = Endpoint::from_shared(with_scheme)
+            .map_err(invalid)?
+            .tcp_nodelay(true)
+            .connect_timeout(options.connect_timeout)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20);
+        let numbers = Numbers {
+            producer: uuid::Uuid::new_v4().simple().to_string(),
+            next: Mutex::default(),
+            calls: Semaphore::new(CALLS_MAX),
+        };
+        Ok(Self { channel: endpoint.connect_lazy(), options, numbers: Arc::new(numbers) })
     }
 
     pub(crate) fn events(&self) -> EventServiceClient<Channel> {
-        self.events_over(self.connections.channel())
-    }
-
-    pub(crate) fn events_over(&self, channel: Channel) -> EventServiceClient<Channel> {
-        EventServiceClient::new(channel)
+        EventServiceClient::new(self.channel.clone())
             .max_decoding_message_size(self.options.message_bytes_max)
             .max_encoding_message_size(usize::MAX)
     }
 
-    pub(crate) fn seat(&self) -> Seat {
-        self.connections.seat()
-    }
-
-    /// Publishes a batch with the durability of the topic, and returns when it is stored. An attempt whose answer was
-    /// lost is made again by itself, and the hub stores the batch once.
-    ///
-    /// For throughput use [`Client::publisher`].
+    /// Publishes a batch, with the durability of the topic. Retries are safe and done by themselves.
     ///
     /// # Errors
-    /// `batch_refused` (or, for a single event, why it was refused) with [`Error::refused`]: nothing is stored then;
-    /// `unreachable` and `timeout` when the hub cannot be reached within [`ClientOptions::publish_timeout`]; and
-    /// whatever else the hub says.
+    /// `batch_refused` with what was refused, and everything the hub says.
     pub async fn publish(&self, topic: &str, events: Vec<v1::Event>) -> Result<Published> {
         self.publish_with(topic, events, PublishOptions::default()).await
     }
@@ -200,33 +174,45 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub async fn publish_flat(&self, topic: &str, objects: Vec<Bytes>, options: PublishOptions) -> Result<Published> {
+    pub async fn publish_flat(
+        &self,
+        topic: &str,
+        objects: Vec<bytes::Bytes>,
+        options: PublishOptions,
+    ) -> Result<Published> {
         self.publish_payload(topic, Payload::Flat(v1::FlatBatch { events: objects }), options).await
     }
 
     async fn publish_payload(&self, topic: &str, payload: Payload, options: PublishOptions) -> Result<Published> {
-        let sequence = self.sequences.lock().entry(topic.to_owned()).or_default().clone();
-        let number = sequence.take().await;
+        let _call = self.numbers.calls.acquire().await.map_err(|_| Error::new("internal", "the client is closed"))?;
+        let sequence = {
+            let mut next = self.numbers.next.lock();
+            let number = next.entry(topic.to_owned()).or_insert(0);
+            *number += 1;
+            *number
+        };
         let request = PublishRequest {
             topic: topic.into(),
             payload: Some(payload),
             durability: options.durability.into(),
-            producer_id: self.producer.as_ref().into(),
-            producer_sequence: number.value,
+            producer_id: self.numbers.producer.clone(),
+            producer_sequence: sequence,
             partial: options.partial,
             request_id: 0,
         };
-        let response = self.publish_until_answered(&request).await?;
+        let response = self
+            .retried(|| async { self.events().publish(request.clone()).await.map(tonic::Response::into_inner) })
+            .await?;
         if !response.refused.is_empty() && !options.partial {
             return Err(Error::refused(response.refused));
         }
-        let partitions = match response.partitions.is_empty() {
-            true => vec![0; response.positions.len()],
-            false => response.partitions,
-        };
         Ok(Published {
+            partitions: if response.partitions.is_empty() {
+                vec![0; response.positions.len()]
+            } else {
+                response.partitions
+            },
             positions: response.positions,
-            partitions,
             ids: response.ids,
             duplicate: response.duplicate,
             deduplicated: response.deduplicated,
@@ -235,16 +221,18 @@ impl Client {
         })
     }
 
-    async fn publish_until_answered(&self, request: &PublishRequest) -> Result<v1::PublishResponse> {
+    async fn retried<T, F: Future<Output = Result<T, tonic::Status>>>(&self, call: impl Fn() -> F) -> Result<T> {
         let deadline = Instant::now() + self.options.publish_timeout;
         let mut backoff = Backoff::default();
         loop {
-            // An answer that is lost must leave time for another attempt; the hub tells a repeated one by its number.
             let left = deadline.saturating_duration_since(Instant::now());
-            let patience = left.min(self.options.publish_timeout / 3).max(Duration::from_millis(1));
-            let error = match within(patience, self.events().publish(request.clone())).await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
+            let error = match tokio::time::timeout(left, call()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(status)) => Error::from(status),
+                Err(_) => {
+                    let what = format!("no answer within {:?}", self.options.publish_timeout);
+                    return Err(Error { retryable: true, ..Error::new("timeout", what) });
+                }
             };
             let wait = backoff.next(error.retry_after);
             if !error.retryable || Instant::now() + wait >= deadline {
@@ -254,9 +242,7 @@ impl Client {
         }
     }
 
-    /// A publisher that pipelines: for many events.
-    ///
-    /// Must be called within a Tokio runtime.
+    /// A publisher that pipelines batches.
     pub fn publisher(&self, topic: &str, options: PublisherOptions) -> Publisher {
         publisher::start(self.clone(), topic.to_owned(), options)
     }
@@ -271,9 +257,7 @@ impl Client {
 
     /// The topics of the hub.
     pub fn topics(&self) -> Topics {
-        let calls = TopicServiceClient::new(self.connections.channel())
-            .max_decoding_message_size(self.options.message_bytes_max);
-        Topics { calls, timeout: self.options.call_timeout }
+        Topics(TopicServiceClient::new(self.channel.clone()))
     }
 
     /// What the hub says of itself.
@@ -281,20 +265,60 @@ impl Client {
     /// # Errors
     /// When it cannot be reached.
     pub async fn info(&self) -> Result<v1::InfoResponse> {
-        let mut calls = HubServiceClient::new(self.connections.channel());
-        within(self.options.call_timeout, calls.info(InfoRequest {})).await
+        Ok(HubServiceClient::new(self.channel.clone()).info(InfoRequest {}).await?.into_inner())
     }
+}
 
-    /// By how many nanoseconds the hub's clock is ahead of this machine's (negative: behind), give or take half the
-    /// time that asking took, which comes second.
+/// The topics of a hub.
+pub struct Topics(TopicServiceClient<Channel>);
+
+impl Topics {
+    /// All topics, or those that match a pattern.
     ///
     /// # Errors
-    /// When it cannot be reached.
-    pub async fn clock_skew(&self) -> Result<(i64, Duration)> {
-        let (asked, before) = (Instant::now(), now_nanos());
-        let info = self.info().await?;
-        let took = asked.elapsed();
-        let midway = before.saturating_add(i64::try_from(took.as_nanos() / 2).unwrap_or(i64::MAX));
-        Ok((info.time_unix_nanos.saturating_sub(midway), took))
+    /// What the hub says.
+    pub async fn list(&mut self, pattern: &str) -> Result<Vec<TopicDescription>> {
+        Ok(self.0.list_topics(ListTopicsRequest { pattern: pattern.into() }).await?.into_inner().topics)
+    }
+
+    /// One topic with what it holds.
+    ///
+    /// # Errors
+    /// `topic_not_found`.
+    pub async fn describe(&mut self, topic: &str) -> Result<TopicDescription> {
+        Ok(self.0.describe_topic(DescribeTopicRequest { topic: topic.into() }).await?.into_inner())
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// `topic_exists`, `invalid_topic_settings`.
+    pub async fn create(
+        &mut self,
+        topic: &str,
+        settings: v1::TopicSettings,
+        if_not_exists: bool,
+    ) -> Result<TopicDescription> {
+        let request = CreateTopicRequest { topic: topic.into(), settings: Some(settings), if_not_exists };
+        Ok(self.0.create_topic(request).await?.into_inner())
+    }
+
+    /// Deletes a topic with all its events.
+    ///
+    /// # Errors
+    /// `topic_not_found`.
+    pub async fn delete(&mut self, topic: &str) -> Result<()> {
+        self.0.delete_topic(DeleteTopicRequest { topic: topic.into() }).await?;
+        Ok(())
+    }
+
+    /// Removes the oldest events: everything before a place (empty: none), or all but the latest so many a partition
+    /// (0: no limit). Returns how many, where the hub can say.
+    ///
+    /// # Errors
+    /// `topic_not_found`, `invalid_replay_point`, `invalid_argument`.
+    pub async fn trim(&mut self, topic: &str, before: &str, keep_events: u64) -> Result<Option<u64>> {
+        let request = TrimTopicRequest { topic: topic.into(), before: before.into(), keep_events };
+        Ok(self.0.trim_topic(request).await?.into_inner().removed)
     }
 }
