@@ -39,12 +39,11 @@ type ReplyStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// When the compiled-in descriptors cannot be read, which a test rules out.
 pub(crate) fn routes(app: &App) -> synapse_hub_core::Result<Router> {
     let bytes_max = app.hub.limits().body_bytes + ENVELOPE_BYTES;
+    // Responses are not compressed: most clients say that they accept gzip, and few would want to pay for it.
     let events = EventServiceServer::new(Events { app: app.clone() })
         .max_decoding_message_size(bytes_max)
         .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Zstd);
     let topics = TopicServiceServer::new(Topics { app: app.clone() }).max_decoding_message_size(bytes_max);
     let hub = HubServiceServer::new(HubInfo { app: app.clone() }).max_decoding_message_size(bytes_max);
 

@@ -214,3 +214,42 @@ async fn the_limit_of_subscriptions_is_told_as_retryable() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_damage_to_a_body_is_taken_for_a_defect_of_the_hub() {
+    let hub = hub().await;
+    let cloudevent = r#"{"specversion":"1.0","id":"1","source":"s","type":"t","time":"2025-01-01T00:00:00Z","data":{"a":[1,"\u00fc"]}}"#;
+    let flat = r#"{"event":"t","timestamp":"2025-01-01T00:00:00Z","id":"1","a":[1,{"b":"\ud83d\ude00"}]}"#;
+    let whole = [
+        ("application/json", flat.to_owned()),
+        ("application/json", format!("[{flat},{flat}]")),
+        ("application/x-ndjson", format!("{flat}\n{flat}")),
+        ("application/cloudevents+json", cloudevent.to_owned()),
+        ("application/cloudevents-batch+json", format!("[{cloudevent},{cloudevent}]")),
+    ];
+    // A fixed sequence, so that a failure can be had again.
+    let mut seed = 7u32;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as usize % below
+    };
+    for round in 0..400 {
+        let (media, text) = &whole[round % whole.len()];
+        let mut body = text.clone().into_bytes();
+        for _ in 0..=random(3) {
+            let at = random(body.len());
+            match random(4) {
+                0 => body[at] = random(256) as u8,
+                1 => drop(body.remove(at)),
+                2 => body.truncate(at.max(1)),
+                _ => body.insert(at, b"{}[]\",:\\0\0"[random(9)]),
+            }
+        }
+        let response = hub.post(EVENTS, media, body.clone()).send().await.unwrap();
+        let status = response.status();
+        assert!(!status.is_server_error(), "{media}: {}: {status}", String::from_utf8_lossy(&body));
+        if !status.is_success() {
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use synapse_hub_proto::v1::{self, publish_request::Payload};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request};
+use tonic::{Code, Request, codec::CompressionEncoding};
 
 use crate::support::{hub, hub_with, numbers};
 
@@ -199,4 +199,20 @@ async fn a_stream_with_garbage_or_too_large_messages_fails_with_a_code() {
     assert_eq!(responses.message().await.unwrap().unwrap().positions.len(), 1, "what came before is still answered");
     let status = responses.message().await.unwrap_err();
     assert_eq!(code(&status), "body_too_large", "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_messages_are_taken_within_the_limit_and_answers_are_not_compressed_unasked() {
+    let hub = hub_with(|config| config.limits.body_bytes = 100_000).await;
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let mut client = hub.events().await.send_compressed(encoding).accept_compressed(encoding);
+        let response = client.publish(flat("t", 0..1)).await.unwrap();
+        assert_eq!(response.metadata().get("grpc-encoding"), None, "most clients say that they accept gzip");
+        let bomb = vec![format!(r#"{{"event":"t","pad":"{}"}}"#, "x".repeat(20_000_000)).into()];
+        let bomb =
+            v1::PublishRequest { payload: Some(Payload::Flat(v1::FlatBatch { events: bomb })), ..flat("t", 0..0) };
+        let status = client.publish(bomb).await.unwrap_err();
+        assert_eq!(code(&status), "body_too_large", "{status:?}");
+    }
+    assert_eq!(numbers(&hub.page("t", "").await), [0, 0]);
 }
