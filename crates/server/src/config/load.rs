@@ -16,10 +16,10 @@ use super::Config;
 const DEFAULT_FILE: &str = "synapse.toml";
 const ENVIRONMENT_PREFIX: &str = "SYNAPSE_";
 
-/// Variables that start as the settings do and are none: the clients', and those that Kubernetes gives to a pod beside a
-/// service called `synapse`.
+/// Variables that start as the settings do and are none: those of clients and tests, and those that Kubernetes gives to a
+/// pod beside a service called `synapse`.
 fn is_no_setting(name: &str) -> bool {
-    matches!(name, "URL" | "CONFIG") || name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+    matches!(name, "URL" | "CONFIG" | "BIN" | "PORT") || name.starts_with("PORT_") || name.starts_with("SERVICE_")
 }
 
 /// What the configuration is read from, besides the defaults.

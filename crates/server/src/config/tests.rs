@@ -87,6 +87,7 @@ fn the_file_may_be_named_by_a_variable_and_must_then_be_there() {
 fn variables_of_others_are_no_settings() {
     let variables = [
         ("SYNAPSE_URL", "http://synapse:8002"),
+        ("SYNAPSE_BIN", "target/debug/synapse"),
         ("SYNAPSE_PORT", "tcp://10.0.0.1:8002"),
         ("SYNAPSE_PORT_8002_TCP", "tcp://10.0.0.1:8002"),
         ("SYNAPSE_SERVICE_HOST", "10.0.0.1"),

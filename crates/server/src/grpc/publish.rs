@@ -37,6 +37,7 @@ pub(super) fn stream(
         let mut open = true;
         let mut failure = None;
         while open || !stored.is_empty() || accepting.is_some() {
+            let room = open && accepting.is_none() && stored.len() < in_flight_max;
             tokio::select! {
                 biased;
                 Some(acknowledgement) = stored.next(), if !stored.is_empty() => yield Ok(acknowledgement),
@@ -44,7 +45,7 @@ pub(super) fn stream(
                     accepting = None;
                     stored.push_back(acknowledge(request_id, outcome));
                 }
-                request = requests.message(), if open && accepting.is_none() && stored.len() < in_flight_max => match request {
+                request = requests.message(), if room => match request {
                     Ok(Some(request)) => {
                         let request_id = request.request_id;
                         let publication = publication(request, &mut topic, traceparent.clone());
@@ -55,7 +56,8 @@ pub(super) fn stream(
                 },
                 // What was accepted is still answered.
                 () = stopping.cancelled(), if open => {
-                    let error = Error::new(Code::ShuttingDown, "the hub is stopping; send what was not acknowledged again");
+                    let what = "the hub is stopping; send what was not acknowledged again";
+                    let error = Error::new(Code::ShuttingDown, what);
                     (open, failure) = (false, Some(status::status(&error)));
                 }
             }
