@@ -6,10 +6,15 @@
 //! What an acknowledgement means: `memory` — in the engine's memory; `stored` — handed to the operating system, and so
 //! safe from the death of this process; `synced` — on the disk.
 
+mod group;
+mod jobs;
+mod keys;
 mod log;
+mod look;
 mod meta;
 mod options;
 mod partition;
+mod producers;
 mod store;
 mod writer;
 
@@ -22,7 +27,6 @@ use std::{
 use async_trait::async_trait;
 use fjall::PersistMode;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use synapse_hub_core::{
     Code, Durability, Error, Layout, PartitionId, Result, Timestamp, TopicName, TopicSettings,
     backend::{Backend, Capabilities, EventLog, GapCounts, Guarantee, Health, Sharing, Survival},
@@ -33,24 +37,20 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use options::EmbeddedOptions;
 
 use crate::{
+    keys::{DELETED, FIRST_NAME, LATEST_ID, PartitionState, deleted_key, partition_key, word},
     log::{Log, Queue},
     meta::Meta,
-    partition::Partition,
-    store::{PartitionState, Store, failed, partition_key},
+    partition::{Partition, Partitions},
+    store::{Engine, Store, failed},
     writer::{Command, Writer},
 };
-
-/// The key in `catalog` that holds the latest topic id.
-const LATEST_ID: &[u8] = b"\0latest";
 
 /// An embedded log.
 pub struct Embedded {
     store: Arc<Store>,
     queue: Queue,
     meta: Arc<Meta>,
-    open: Mutex<FxHashMap<PartitionId, Arc<Partition>>>,
-    /// The same partitions, for the writer.
-    opened: Arc<Mutex<Vec<Arc<Partition>>>>,
+    partitions: Partitions,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -64,56 +64,56 @@ impl Embedded {
         let store = Arc::new(Store::open(folder, options)?);
         let stop = watch::Sender::new(false);
         let meta = Arc::new(Meta::open(store.clone(), stop.clone())?);
+        let partitions = Partitions::default();
+        let deleted_topics = deleted_topics(&*store.engine()?)?;
+        let writer = Writer::new(store.clone(), partitions.clone(), deleted_topics);
         let (commands, requests) = mpsc::channel();
-        let opened = Arc::new(Mutex::new(Vec::new()));
-        let writer = Writer::new(store.clone(), opened.clone());
         let thread = std::thread::Builder::new().name("synapse-log".into()).spawn(move || writer.run(&requests));
         let thread = thread.map_err(|error| Error::new(Code::Internal, format!("cannot start the writer: {error}")))?;
-        Ok(Self {
-            store,
-            queue: Queue { commands, room, stop },
-            meta,
-            open: Mutex::default(),
-            opened,
-            writer: Mutex::new(Some(thread)),
-        })
-    }
-
-    /// The id of a topic, which is given when it has none.
-    fn topic_id(&self, name: &TopicName) -> Result<u64> {
-        // The lock keeps two callers from giving two ids.
-        let _open = self.open.lock();
-        let engine = self.store.engine()?;
-        if let Some(id) = engine.catalog.get(name.as_str()).map_err(failed)? {
-            return Ok(word(&id));
-        }
-        let id = engine.catalog.get(LATEST_ID).map_err(failed)?.map_or(0, |id| word(&id)) + 1;
-        let mut batch = engine.database.batch();
-        batch.insert(&engine.catalog, name.as_str(), id.to_be_bytes().as_slice());
-        batch.insert(&engine.catalog, LATEST_ID, id.to_be_bytes().as_slice());
-        batch.durability(Some(PersistMode::Buffer)).commit().map_err(failed)?;
-        Ok(id)
+        let queue = Queue { commands, room, stop };
+        Ok(Self { store, queue, meta, partitions, writer: Mutex::new(Some(thread)) })
     }
 
     fn open_partition(&self, id: &PartitionId) -> Result<Arc<Partition>> {
-        if let Some(partition) = self.open.lock().get(id) {
-            return Ok(partition.clone());
-        }
-        let topic = self.topic_id(&id.topic)?;
-        let mut open = self.open.lock();
-        if let Some(partition) = open.get(id) {
+        // The lock keeps two callers from giving two ids.
+        let mut partitions = self.partitions.lock();
+        if let Some(partition) = partitions.get(id) {
             return Ok(partition.clone());
         }
         let engine = self.store.engine()?;
+        let topic = topic_id(&engine, &id.topic)?;
         let partition = Arc::new(Partition::open(&engine, id.clone(), partition_key(topic, id.partition))?);
-        open.insert(id.clone(), partition.clone());
-        self.opened.lock().push(partition.clone());
+        partitions.insert(id.clone(), partition.clone());
         Ok(partition)
     }
 }
 
-fn word(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_be_bytes)
+/// The id of a topic, which is given when it has none.
+fn topic_id(engine: &Engine, name: &TopicName) -> Result<u64> {
+    let get = |key: &[u8]| Ok(engine.catalog.get(key).map_err(failed)?.and_then(|id| word(&id, 0)));
+    if let Some(id) = get(name.as_str().as_bytes())? {
+        return Ok(id);
+    }
+    let id = get(LATEST_ID)?.unwrap_or(0) + 1;
+    let mut batch = engine.database.batch();
+    batch.insert(&engine.catalog, name.as_str(), id.to_be_bytes().as_slice());
+    batch.insert(&engine.catalog, LATEST_ID, id.to_be_bytes().as_slice());
+    engine.commit(batch, Some(PersistMode::Buffer))?;
+    Ok(id)
+}
+
+/// The topics whose data a hub that stopped had not removed yet.
+fn deleted_topics(engine: &Engine) -> Result<Vec<u64>> {
+    let keys = engine.catalog.prefix(DELETED).map(|guard| guard.key().map_err(failed));
+    keys.map(|key| Ok(word(&key?, DELETED.len()).unwrap_or_default())).collect()
+}
+
+/// Whether a topic holds or held events.
+fn was_used(engine: &Engine, topic: u64) -> bool {
+    engine.state.prefix(topic.to_be_bytes()).any(|guard| {
+        let state = guard.into_inner().ok().and_then(|(_, value)| PartitionState::decode(&value));
+        state.is_some_and(|state| state.last > 0)
+    })
 }
 
 #[async_trait]
@@ -144,35 +144,39 @@ impl Backend for Embedded {
     }
 
     async fn create_topic(&self, name: &TopicName, _settings: &TopicSettings) -> Result<()> {
-        self.topic_id(name).map(drop)
+        let _partitions = self.partitions.lock();
+        topic_id(&*self.store.engine()?, name).map(drop)
     }
 
-    async fn delete_topic(&self, name: &TopicName, settings: &TopicSettings) -> Result<()> {
-        let topic = self.topic_id(name)?;
-        let partitions: Vec<_> = {
-            let mut open = self.open.lock();
-            let ids: Vec<_> = open.keys().filter(|id| id.topic == *name).cloned().collect();
-            ids.iter().filter_map(|id| open.remove(id)).collect()
+    async fn delete_topic(&self, name: &TopicName, _settings: &TopicSettings) -> Result<()> {
+        let topic = {
+            let mut partitions = self.partitions.lock();
+            let engine = self.store.engine()?;
+            let Some(id) = engine.catalog.get(name.as_str()).map_err(failed)? else { return Ok(()) };
+            let topic = word(&id, 0).unwrap_or_default();
+            // The name gets another id when it comes again, so that late writes to the old one are nobody's.
+            let mut batch = engine.database.batch();
+            batch.remove(&engine.catalog, name.as_str());
+            batch.insert(&engine.catalog, deleted_key(topic), []);
+            engine.commit(batch, Some(PersistMode::Buffer))?;
+            partitions.retain(|id, partition| {
+                if id.topic == *name {
+                    partition.delete();
+                }
+                id.topic != *name
+            });
+            topic
         };
-        self.opened.lock().retain(|partition| partition.id.topic != *name);
-        // The name gets another id when it comes again, so that late writes to the old one are nobody's.
-        self.store.engine()?.catalog.remove(name.as_str()).map_err(failed)?;
-        let keys = (0..settings.partitions).map(|partition| partition_key(topic, partition)).collect();
-        self.queue.ask(|reply| Command::Delete(partitions, keys, reply)).await?
+        self.queue.commands.send(Command::Purge(topic)).map_err(|_| log::stopping())
     }
 
     async fn list_topics(&self) -> Result<Vec<TopicName>> {
         let engine = self.store.engine()?;
         let mut names = Vec::new();
-        for guard in engine.catalog.iter() {
+        for guard in engine.catalog.range(FIRST_NAME..) {
             let (key, id) = guard.into_inner().map_err(failed)?;
             let Some(Ok(name)) = std::str::from_utf8(&key).ok().map(str::parse) else { continue };
-            let prefix = word(&id).to_be_bytes();
-            let held = engine.state.prefix(prefix).any(|guard| {
-                let state = guard.into_inner().ok().and_then(|(_, value)| PartitionState::decode(&value));
-                state.is_some_and(|state| state.last > 0)
-            });
-            if held {
+            if was_used(&engine, word(&id, 0).unwrap_or_default()) {
                 names.push(name);
             }
         }
@@ -189,30 +193,34 @@ impl Backend for Embedded {
     }
 
     async fn health(&self) -> Health {
-        let free = self.store.free_bytes();
-        let needed = self.store.options.free_bytes_min;
-        let room = free.is_none_or(|free| free >= needed);
-        let open = self.store.engine().is_ok();
+        let room = self.store.has_room();
+        let engine = self.store.engine();
+        let (open, failed) = (engine.is_ok(), engine.is_ok_and(|engine| engine.has_failed()));
         let mut notes = Vec::new();
         if !room {
             notes.push(format!(
                 "the disk under {} is full: {} MiB are free, {} MiB are needed",
                 self.store.folder().display(),
-                free.unwrap_or(0) >> 20,
-                needed >> 20
+                self.store.free_bytes().unwrap_or(0) >> 20,
+                self.store.options.free_bytes_min >> 20
             ));
         }
-        if !open {
+        if !open || failed {
             notes.push("the log is being opened again after a failed write".into());
         }
-        Health { readable: open, writable: open && room, time: Some(Timestamp::now()), notes, ..Health::default() }
+        Health {
+            readable: open,
+            writable: open && room && !failed,
+            time: Some(Timestamp::now()),
+            notes,
+            ..Health::default()
+        }
     }
 
     async fn shutdown(&self, deadline: Duration) {
         // What was accepted stands before this in the queue, and is written first.
-        let partitions = self.opened.lock().clone();
         let (reply, stopped) = oneshot::channel();
-        let asked = self.queue.commands.send(Command::Stop(partitions, reply)).is_ok();
+        let asked = self.queue.commands.send(Command::Stop(reply)).is_ok();
         self.queue.stop.send_replace(true);
         if asked && tokio::time::timeout(deadline, stopped).await.is_err() {
             tracing::error!("the embedded log was not closed within the deadline");

@@ -93,7 +93,7 @@ impl Meta {
             }
             None => batch.remove(&engine.meta, document_key(key)),
         }
-        batch.durability(Some(PersistMode::Buffer)).commit().map_err(failed)?;
+        engine.commit(batch, Some(PersistMode::Buffer))?;
         let document = value.map(|value| Document { key: key.to_owned(), value, version: revision });
         state.history.push_back(Change { revision, key: key.to_owned(), document });
         while state.history.len() > HISTORY

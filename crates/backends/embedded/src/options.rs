@@ -9,10 +9,14 @@ pub struct EmbeddedOptions {
     pub write_bytes_max: usize,
     /// How much of each open partition's latest events is kept decoded for tail readers.
     pub recent_bytes: usize,
+    /// How much of the latest events of all partitions together is kept decoded.
+    pub recent_bytes_total: usize,
     /// The block cache of the storage engine.
     pub cache_bytes: u64,
     /// The size at which the engine's write buffer is flushed to a table.
     pub memtable_bytes: u64,
+    /// The size at which the engine's journals are cut short, at least 64 MiB. A start after a crash reads them all.
+    pub journal_bytes_max: u64,
     /// Compress stored batches with this zstd level; `None` stores them as they are.
     pub zstd_level: Option<i32>,
     /// Appends are refused with `storage_full` when less than this is free on the disk, so that reading, trimming and
@@ -28,8 +32,10 @@ impl Default for EmbeddedOptions {
             append_bytes_max: 64 << 20,
             write_bytes_max: 8 << 20,
             recent_bytes: 4 << 20,
+            recent_bytes_total: 32 << 20,
             cache_bytes: 8 << 20,
             memtable_bytes: 16 << 20,
+            journal_bytes_max: 192 << 20,
             zstd_level: None,
             free_bytes_min: 128 << 20,
             event_bytes_max: 64 << 20,

@@ -1,30 +1,41 @@
-//! The storage engine under the log: keyspaces, keys, errors, and opening it again after it failed.
-//!
-//! | keyspace | key | value |
-//! |---|---|---|
-//! | `log` | topic id, partition, first offset | stored time, number of events, record batch |
-//! | `state` | topic id, partition | [`PartitionState`] |
-//! | `producers` | topic id, partition, producer, sequence | first offset, number of events, time |
-//! | `dedup` | topic id, partition, `source`, `id` | offset, expiry |
-//! | `expiry` | topic id, partition, expiry, `source`, `id` | nothing |
-//! | `catalog` | topic name | topic id |
-//! | `meta` | see `meta.rs` | |
+//! The storage engine under the log: opening it, its errors, and opening it again after it failed.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, config::CompressionPolicy};
+use fjall::{
+    AbstractTree as _, CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, OwnedWriteBatch,
+    PersistMode, config::CompressionPolicy,
+};
 use parking_lot::RwLock;
 use synapse_hub_core::{Code, Error, Result};
 
-use crate::EmbeddedOptions;
+use crate::{
+    EmbeddedOptions,
+    keys::{FORMAT, FORMAT_VERSION, word},
+    log::stopping,
+};
 
 /// How long opening again waits for readers to let go of the failed engine.
 const LET_GO: Duration = Duration::from_secs(5);
+/// The least that the engine takes as the size of its journals.
+const JOURNAL_BYTES_MIN: u64 = 64 << 20;
+/// The size of write buffers for what is small.
+const SMALL_MEMTABLE_BYTES: u64 = 1 << 20;
+/// How many full write buffers may wait for being flushed, and runs of tables for being merged. The engine itself stalls
+/// at one more and two more, and would do so for ever once its worker has failed.
+const SEALED_MEMTABLES_MAX: usize = 3;
+const L0_RUNS_MAX: usize = 28;
+const STALL_STEP: Duration = Duration::from_millis(2);
+/// What is written to find out whether the disk takes anything.
+const PROBE_BYTES: usize = 1 << 20;
 
 /// An open engine.
 pub(crate) struct Engine {
@@ -43,6 +54,7 @@ impl Engine {
         let database = Database::builder(folder)
             .cache_size(options.cache_bytes)
             .journal_compression(CompressionType::None)
+            .max_journaling_size(options.journal_bytes_max.max(JOURNAL_BYTES_MIN))
             .worker_threads(1)
             .manual_journal_persist(true)
             .open()
@@ -56,21 +68,52 @@ impl Engine {
             };
             database.keyspace(name, create).map_err(failed)
         };
-        let small = 1 << 20;
-        Ok(Self {
+        let engine = Self {
             log: keyspace("log", options.memtable_bytes)?,
-            state: keyspace("state", small)?,
-            producers: keyspace("producers", small)?,
-            dedup: keyspace("dedup", small)?,
-            expiry: keyspace("expiry", small)?,
-            catalog: keyspace("catalog", small)?,
-            meta: keyspace("meta", small)?,
+            state: keyspace("state", SMALL_MEMTABLE_BYTES)?,
+            producers: keyspace("producers", SMALL_MEMTABLE_BYTES)?,
+            dedup: keyspace("dedup", SMALL_MEMTABLE_BYTES)?,
+            expiry: keyspace("expiry", SMALL_MEMTABLE_BYTES)?,
+            catalog: keyspace("catalog", SMALL_MEMTABLE_BYTES)?,
+            meta: keyspace("meta", SMALL_MEMTABLE_BYTES)?,
             database,
-        })
+        };
+        engine.check_format(folder)?;
+        Ok(engine)
     }
 
-    pub(crate) fn persist(&self, mode: PersistMode) -> Result<()> {
-        self.database.persist(mode).map_err(failed)
+    fn check_format(&self, folder: &Path) -> Result<()> {
+        match self.catalog.get(FORMAT).map_err(failed)? {
+            Some(version) if word(&version, 0) == Some(FORMAT_VERSION) => Ok(()),
+            Some(_) => Err(Error::new(
+                Code::StorageCorrupt,
+                format!("the log in {} was written by another version of Synapse; use that one", folder.display()),
+            )),
+            None => {
+                let mut batch = self.database.batch();
+                batch.insert(&self.catalog, FORMAT, FORMAT_VERSION.to_be_bytes().as_slice());
+                self.commit(batch, Some(PersistMode::Buffer))
+            }
+        }
+    }
+
+    /// Writes a batch. Waits while the engine has too much to do.
+    pub(crate) fn commit(&self, batch: OwnedWriteBatch, persist: Option<PersistMode>) -> Result<()> {
+        for keyspace in [&self.log, &self.state, &self.producers, &self.dedup, &self.expiry, &self.meta] {
+            while keyspace.sealed_memtable_count() >= SEALED_MEMTABLES_MAX
+                || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
+            {
+                // This fails once the engine's worker has failed, and so nothing will ever be flushed.
+                self.database.persist(PersistMode::Buffer).map_err(failed)?;
+                std::thread::sleep(STALL_STEP);
+            }
+        }
+        batch.durability(persist).commit().map_err(failed)
+    }
+
+    /// Whether the engine has failed: it reads, but will never write again.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.database.persist(PersistMode::Buffer).is_err()
     }
 }
 
@@ -79,6 +122,7 @@ pub(crate) struct Store {
     folder: PathBuf,
     pub(crate) options: EmbeddedOptions,
     engine: RwLock<Option<Arc<Engine>>>,
+    closed: AtomicBool,
 }
 
 impl Store {
@@ -88,32 +132,43 @@ impl Store {
                 format!("cannot make the folder {}: {error}; choose another or grant the rights", folder.display());
             Error::new(Code::InvalidConfig, what).caused_by(error)
         })?;
-        let engine = Engine::open(folder, &options)?;
-        Ok(Self { folder: folder.to_owned(), options, engine: RwLock::new(Some(Arc::new(engine))) })
+        let engine = RwLock::new(Some(Arc::new(Engine::open(folder, &options)?)));
+        Ok(Self { folder: folder.to_owned(), options, engine, closed: AtomicBool::new(false) })
     }
 
     /// The engine. Let go of it soon: it cannot be opened again before.
     pub(crate) fn engine(&self) -> Result<Arc<Engine>> {
-        self.engine.read().clone().ok_or_else(|| {
-            Error::new(Code::StorageFull, "the embedded log is being opened again after a failed write; try again soon")
-                .retry_after(Duration::from_millis(500))
-        })
+        if let Some(engine) = self.engine.read().clone() {
+            return Ok(engine);
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(stopping());
+        }
+        let what = "the embedded log is being opened again after a failed write; try again soon";
+        Err(Error::new(Code::StorageFull, what).retry_after(Duration::from_millis(500)))
     }
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Closes the engine, and opens it again from what is on the disk.
+    /// Closes the engine, and opens it again from what is on the disk. While the disk takes nothing the old one is kept,
+    /// because it can still be read.
     pub(crate) fn reopen(&self) -> Result<()> {
-        self.close();
+        self.probe().map_err(|error| storage_error(&error))?;
+        self.let_go();
         let engine = Engine::open(&self.folder, &self.options)?;
         *self.engine.write() = Some(Arc::new(engine));
         Ok(())
     }
 
-    /// Lets go of the files.
+    /// Lets go of the files, for good.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.let_go();
+    }
+
+    fn let_go(&self) {
         let Some(mut engine) = self.engine.write().take() else { return };
         let deadline = Instant::now() + LET_GO;
         while let Err(shared) = Arc::try_unwrap(engine) {
@@ -125,9 +180,32 @@ impl Store {
         }
     }
 
+    /// Finds out whether the disk takes something new.
+    fn probe(&self) -> io::Result<()> {
+        let path = self.folder.join("room.tmp");
+        let written = std::fs::write(&path, vec![1; PROBE_BYTES]);
+        // An empty file may be left, which does no harm.
+        let _ = std::fs::remove_file(&path);
+        written
+    }
+
+    /// Whether there is so much room on the disk that appends may go on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.options.free_bytes_min == 0 || self.free_bytes().is_none_or(|free| free >= self.options.free_bytes_min)
+    }
+
     /// How many bytes are free on the disk, where that can be told.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         free_bytes(&self.folder)
+    }
+
+    /// The error of an append for which there is no room.
+    pub(crate) fn full(&self) -> Error {
+        let what = format!(
+            "the disk under {} is full; free some space or trim topics, reading goes on meanwhile",
+            self.folder.display()
+        );
+        Error::new(Code::StorageFull, what).retry_after(Duration::from_secs(1))
     }
 }
 
@@ -156,124 +234,43 @@ fn open_error(folder: &Path, error: fjall::Error) -> Error {
                 folder.display()
             ),
         ),
-        fjall::Error::Io(io) if io.raw_os_error() == Some(libc::ENOSPC) => full(folder),
+        fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io)) => storage_error(&io),
         error => {
             Error::new(Code::StorageCorrupt, format!("cannot open the embedded log in {}: {error}", folder.display()))
         }
     }
 }
 
-pub(crate) fn full(folder: &Path) -> Error {
-    let what = format!(
-        "the disk under {} is full; free some space or trim topics, reading goes on meanwhile",
-        folder.display()
-    );
-    Error::new(Code::StorageFull, what).retry_after(Duration::from_secs(1))
-}
-
-/// An error of the engine as an error of ours.
+/// An error of the engine as an error of ours: `storage_corrupt` when the data is damaged; all others can heal.
 pub(crate) fn failed(error: fjall::Error) -> Error {
     match &error {
-        fjall::Error::Io(io) if matches!(io.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) => {
-            Error::new(Code::StorageFull, "the disk under the embedded log is full; free some space or trim topics")
-                .retry_after(Duration::from_secs(1))
-        }
+        fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io)) => storage_error(io),
         fjall::Error::Poisoned => Error::new(
             Code::StorageFull,
             "an earlier write to the embedded log failed; it is opened again, try again soon",
         )
         .retry_after(Duration::from_secs(1)),
-        _ => Error::new(Code::StorageCorrupt, format!("the embedded log failed: {error}")),
+        _ => Error::new(Code::StorageCorrupt, format!("the embedded log is damaged: {error}")),
     }
 }
 
-/// What is known of a partition, written with every change of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct PartitionState {
-    /// The largest offset given.
-    pub(crate) last: u64,
-    /// Offsets up to here are gone.
-    pub(crate) low: u64,
-    /// Offsets up to here may have been given by a hub that died: they are not given again.
-    pub(crate) reserved: u64,
-    /// Offsets were skipped before this one, for the last time.
-    pub(crate) jumped: u64,
-    pub(crate) events: u64,
-    pub(crate) bytes: u64,
-    /// When the latest batch was stored.
-    pub(crate) stored_nanos: i64,
-    /// Whether the hub stopped in an orderly way after this.
-    pub(crate) clean: bool,
-}
-
-impl PartitionState {
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(57);
-        for value in [self.last, self.low, self.reserved, self.jumped, self.events, self.bytes] {
-            out.put_u64(value);
+fn storage_error(error: &io::Error) -> Error {
+    use io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, UnexpectedEof,
+    };
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Error::new(
+            Code::StorageFull,
+            format!("the disk under the embedded log takes no more ({error}); free some space or trim topics"),
+        )
+        .retry_after(Duration::from_secs(1)),
+        // A file is shorter than it was written.
+        UnexpectedEof => Error::new(Code::StorageCorrupt, format!("the embedded log is damaged: {error}")),
+        PermissionDenied | ReadOnlyFilesystem => {
+            let what = format!("the embedded log may not be written: {error}; grant the rights");
+            Error::new(Code::BackendReadonly, what)
         }
-        out.put_i64(self.stored_nanos);
-        out.put_u8(u8::from(self.clean));
-        out.freeze()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let word = |index: usize| Some(u64::from_be_bytes(bytes.get(index * 8..index * 8 + 8)?.try_into().ok()?));
-        Some(Self {
-            last: word(0)?,
-            low: word(1)?,
-            reserved: word(2)?,
-            jumped: word(3)?,
-            events: word(4)?,
-            bytes: word(5)?,
-            stored_nanos: word(6)? as i64,
-            clean: *bytes.get(56)? == 1,
-        })
-    }
-}
-
-/// The prefix of all keys of a partition.
-pub(crate) fn partition_key(topic: u64, partition: u32) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..8].copy_from_slice(&topic.to_be_bytes());
-    key[8..].copy_from_slice(&partition.to_be_bytes());
-    key
-}
-
-/// The key of the batch that starts at `offset`.
-pub(crate) fn batch_key(partition: &[u8; 12], offset: u64) -> [u8; 20] {
-    let mut key = [0; 20];
-    key[..12].copy_from_slice(partition);
-    key[12..].copy_from_slice(&offset.to_be_bytes());
-    key
-}
-
-/// The offset in a batch's key.
-pub(crate) fn offset_of(key: &[u8]) -> u64 {
-    key.get(12..20).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
-}
-
-/// Bytes before the record batch in a value of `log`.
-pub(crate) const BATCH_HEADER_BYTES: usize = 12;
-
-/// What stands before a record batch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BatchHeader {
-    pub(crate) stored_nanos: i64,
-    pub(crate) events: u32,
-}
-
-impl BatchHeader {
-    pub(crate) fn decode(value: &[u8]) -> Self {
-        let nanos = value.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_be_bytes);
-        let events = value.get(8..12).and_then(|bytes| bytes.try_into().ok()).map_or(1, u32::from_be_bytes);
-        Self { stored_nanos: nanos, events }
-    }
-
-    pub(crate) fn encode(self) -> [u8; BATCH_HEADER_BYTES] {
-        let mut out = [0; BATCH_HEADER_BYTES];
-        out[..8].copy_from_slice(&self.stored_nanos.to_be_bytes());
-        out[8..].copy_from_slice(&self.events.to_be_bytes());
-        out
+        _ => Error::new(Code::BackendUnavailable, format!("the disk under the embedded log failed: {error}"))
+            .retry_after(Duration::from_secs(1)),
     }
 }

@@ -71,34 +71,37 @@ pub async fn acknowledged_events_survive_what_is_claimed_and_no_more<H: Harness>
 }
 
 pub async fn positions_are_never_given_again<H: Harness>() {
-    for end in [End::Shutdown, End::Crash] {
-        let mut fixture = Fixture::<H>::new().await;
-        if !fixture.survives() {
-            return;
-        }
-        let mut largest = Position::START;
-        for round in 0..4 {
-            let log = fixture.log("given").await;
-            assert!(bounds(&*log).await.end >= largest, "{end:?}");
-            let stored = append(&*log, [round * 2]).await[0];
-            // This one may be lost, but its position may have been seen.
-            let durability = Durability::Memory;
-            let lost = Append { durability, ..Append::new(events([round * 2 + 1])) };
-            let lost = store(&*log, lost).await.unwrap().positions[0];
-            assert!(largest < stored && stored < lost, "{end:?}: {largest} {stored} {lost}");
-            largest = lost;
-            drop(log);
-            fixture.reopen(end).await;
-        }
-        // What was skipped or lost is no gap for a reader.
-        let log = fixture.log("given").await;
-        let end = bounds(&*log).await.end;
-        let seen = numbers(&records(&*log, Position::START, end).await);
-        assert_eq!(seen.iter().filter(|number| **number % 2 == 0).count(), 4, "{seen:?}");
-        let mut reader = log.read(end, None, ReadLimits::default());
-        append(&*log, [100]).await;
-        assert_eq!(numbers(&take(&mut reader, 1).await), [100]);
+    let mut fixture = Fixture::<H>::new().await;
+    if !fixture.survives() {
+        return;
     }
+    let mut largest = Position::START;
+    let ends = [End::Crash, End::Shutdown, End::Crash, End::Crash, End::Shutdown, End::Shutdown, End::Crash];
+    for (round, end) in ends.into_iter().enumerate() {
+        let log = fixture.log("given").await;
+        assert!(bounds(&*log).await.end >= largest, "before {round}");
+        // What is only in memory may be lost, but its position may have been seen. In some rounds nothing else follows.
+        let durability = Durability::Memory;
+        let append = Append { durability, ..Append::new(events([round * 2 + 1])) };
+        let mut given = store(&*log, append).await.unwrap().positions;
+        if round % 3 != 2 {
+            given.extend(super::support::append(&*log, [round * 2]).await);
+        }
+        assert!(largest < given[0] && given.is_sorted(), "round {round}: {largest} {given:?}");
+        largest = *given.last().unwrap();
+        drop(log);
+        fixture.reopen(end).await;
+    }
+    // What was skipped or lost is no gap for a reader.
+    let log = fixture.log("given").await;
+    let end = bounds(&*log).await.end;
+    assert!(end >= largest);
+    let mut seen = numbers(&records(&*log, Position::START, end).await);
+    seen.retain(|number| number.is_multiple_of(2));
+    assert_eq!(seen, [0, 2, 6, 8, 12]);
+    let mut reader = log.read(end, None, ReadLimits::default());
+    append(&*log, [100]).await;
+    assert_eq!(numbers(&take(&mut reader, 1).await), [100]);
 }
 
 pub async fn several_crashes_in_a_row_lose_nothing<H: Harness>() {
