@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use synapse_hub_client::{Client, Item, PublisherOptions, PublisherReport, SubscribeOptions};
 use tokio::task::JoinHandle;
 
-use crate::support::{Hub, PATIENCE, Redis, eventually, history, number, numbered};
+use crate::support::{Hub, PATIENCE, Redis, eventually, history, http, number, numbered};
 
 const EVENTS: u64 = 30_000;
 
@@ -87,7 +87,7 @@ async fn redis_killed_under_load_is_survived_and_said() {
     let hub = Hub::start(&redis.url(), &[]);
     let client = hub.client();
     client.topics().create("ticks", Default::default(), true).await.unwrap();
-    let http = reqwest::Client::new();
+    let http = http();
     let status = async |path: &str| http.get(format!("{}{path}", hub.url())).send().await.unwrap().status().as_u16();
     assert_eq!(status("/readyz").await, 200);
     let (publishing, following) = (publish_all(&client), follow(&client));
@@ -111,7 +111,7 @@ async fn publishing_while_redis_is_away_fails_within_a_deadline_and_says_that_a_
     let hub = Hub::start(&redis.url(), &[]);
     hub.client().publish("ticks", vec![numbered(0)]).await.unwrap();
     redis.process.kill();
-    let request = reqwest::Client::new()
+    let request = http()
         .post(format!("{}/v1/topics/ticks/events", hub.url()))
         .header("content-type", "application/json")
         .body(r#"{"event":"tick"}"#);

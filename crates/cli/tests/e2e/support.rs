@@ -90,7 +90,9 @@ impl Hub {
 
     pub(crate) fn start_at(port: u16, backend: &str, settings: &[&str]) -> Self {
         let mut command = synapse(&["serve", "--listen", &format!("127.0.0.1:{port}"), "--backend", backend]);
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut banner = Vec::new();
@@ -239,4 +241,11 @@ pub(crate) async fn eventually(what: &str, mut question: impl AsyncFnMut() -> bo
         assert!(Instant::now() < deadline, "it never came to be: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// An HTTP client.
+pub(crate) fn http() -> reqwest::Client {
+    // Another test may have said so already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
