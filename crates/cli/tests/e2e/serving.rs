@@ -96,3 +96,24 @@ async fn two_hubs_on_one_redis_serve_the_same_topics() {
     assert_eq!(received.position, published.positions[0]);
     assert_eq!(received.topic, "pipeline.a");
 }
+
+#[test]
+fn what_a_program_adds_to_redis_by_hand_is_delivered_typed_and_filtered() {
+    let redis = Redis::start(&[]);
+    let hub = Hub::start(&redis.url(), &[]);
+    let entry =
+        ["event", "inference-complete", "timestamp", "2025-01-01T10:00:00", "source", "cyrex", "model_name", "a"];
+    let typed = ["version", "1.0", "latency_ms", "12.5", "success", "True", "metadata", r#"{"region":"eu"}"#];
+    let position = redis.cli(&[["XADD", "inference-events", "*"].as_slice(), &entry, &typed].concat());
+    let filter = r#"{"success":[true],"latency_ms":[{"numeric":[">",12]}],"metadata.region":["eu"],"version":["1.0"]}"#;
+    let received =
+        hub.must(&["subscribe", "inference-events", "--from", "earliest", "-n", "1", "--filter", filter, "-o", "json"]);
+    let received: serde_json::Value = serde_json::from_str(&received).unwrap();
+    assert_eq!(received["position"], position.trim());
+    assert_eq!(received["event"]["timestamp"], "2025-01-01T10:00:00Z");
+    let published =
+        hub.must(&["publish", "inference-events", r#"{"event":"x","n":1.0,"flag":true,"none":null}"#, "-o", "json"]);
+    let published: serde_json::Value = serde_json::from_str(&published).unwrap();
+    let entry = redis.cli(&["XRANGE", "inference-events", published["position"].as_str().unwrap(), "+"]);
+    assert!(entry.contains("\nn\n1.0\n") && entry.contains("\nflag\ntrue\n") && !entry.contains("\nnone\n"), "{entry}");
+}
