@@ -4,11 +4,10 @@ import json
 from datetime import datetime, timezone
 from typing import Literal
 
-import pytest
-from pydantic import ValidationError
-
 import modelkit
+import pytest
 from modelkit import BaseEvent, InferenceCompleteEvent, ModelReadyEvent, event_class, parse_event
+from pydantic import ValidationError
 
 
 def test_the_shortest_event_is_complete():
@@ -57,7 +56,13 @@ def test_unknown_types_keep_their_fields():
 
 def test_helox_sends_a_checkpoint_path():
     event = parse_event(
-        {"event": "model-ready", "model_name": "m", "version": "1", "checkpoint_path": "/models/m", "metadata": {}}
+        {
+            "event": "model-ready",
+            "model_name": "m",
+            "version": "1",
+            "checkpoint_path": "/models/m",
+            "metadata": {},
+        }
     )
     assert isinstance(event, ModelReadyEvent)
     assert event.registry_path == "/models/m"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
-
 from modelkit.base import BaseEvent
+from pydantic import AliasChoices, Field
 
 # --- model-events
 

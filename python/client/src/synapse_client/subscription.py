@@ -1,0 +1,218 @@
+"""A subscription: typed events, which resumes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import grpc
+from modelkit import BaseEvent, EventPlace, event_class, parse_event
+from pydantic import ValidationError
+
+from synapse_client import _wire
+from synapse_client._proto import event_service_pb2 as pb
+from synapse_client.errors import GapError, SynapseError, TopicNotFoundError, UnavailableError, from_rpc
+from synapse_client.results import Gap
+
+Filters = dict[str, Any] | Sequence[dict[str, Any]] | None
+
+#: How many gaps a subscription remembers.
+_GAPS_MAX = 1000
+
+_log = logging.getLogger("synapse_client")
+
+
+class Subscription:
+    """See :meth:`SynapseClient.subscribe`. An async iterator of events."""
+
+    def __init__(
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        *,
+        topics: list[str],
+        filters: Filters,
+        replay_from: str,
+        until: str,
+        model: type[BaseEvent] | None,
+        gaps: Literal["continue", "raise"],
+        on_gap: Callable[[Gap], None] | None,
+        connect_timeout: float,
+        name: str,
+    ) -> None:
+        self._channel = channel
+        alternatives = [] if filters is None else [filters] if isinstance(filters, dict) else list(filters)
+        self._request = pb.SubscribeRequest(
+            topics=topics,
+            filters=[json.dumps(one) for one in alternatives],
+            replay_from=replay_from,
+            until=until,
+            format=pb.FORMAT_FLAT,
+            client_name=name,
+        )
+        self._model = model
+        self._raise_gaps = gaps == "raise"
+        self._on_gap = on_gap
+        self._connect_timeout = connect_timeout
+        self._call: Any = None
+        self._backoff = _wire.Backoff()
+        self._started = False
+        self._ended = False
+        self._buffer: deque[BaseEvent] = deque()
+        self._last: BaseEvent | None = None
+        #: Gaps that were met, the latest 1000.
+        self.gaps: deque[Gap] = deque(maxlen=_GAPS_MAX)
+        #: How often the connection was made again.
+        self.reconnects = 0
+
+    @property
+    def cursor(self) -> str:
+        """What to give as ``replay_from`` to go on after the last event that was yielded."""
+        if self._buffer and self._last is not None:
+            return self._last.cursor or ""
+        return self._request.replay_from
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> BaseEvent:
+        if not self._buffer:
+            await self._fill()
+            if not self._buffer:
+                raise StopAsyncIteration
+        event = self._last = self._buffer.popleft()
+        return event
+
+    async def next_batch(self) -> list[BaseEvent]:
+        """The next events, as many as are there; an empty list at the end."""
+        if not self._buffer:
+            await self._fill()
+        batch = list(self._buffer)
+        self._buffer.clear()
+        if batch:
+            self._last = batch[-1]
+        return batch
+
+    async def aclose(self) -> None:
+        """Ends the subscription."""
+        self._ended = True
+        self._buffer.clear()
+        self._drop()
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Left by `break`: the hub need not wait for the connection to end.
+        call = getattr(self, "_call", None)
+        if call is not None:
+            try:
+                call.cancel()
+            except Exception:
+                self._call = None
+
+    def _drop(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    async def _fill(self) -> None:
+        """Reads until there is an event, or the end."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._connect_timeout
+        while not self._buffer and not self._ended:
+            try:
+                await self._read()
+            except asyncio.CancelledError:
+                # The call dies with the read. Everything that was received was counted: the next read resumes.
+                self._drop()
+                raise
+            except (grpc.aio.AioRpcError, UnavailableError) as failure:
+                error = failure if isinstance(failure, SynapseError) else from_rpc(failure)
+                self._drop()
+                if not error.retryable or (not self._started and loop.time() > deadline):
+                    self._ended = True
+                    raise error from None
+                self.reconnects += 1
+                await self._backoff.wait(error.retry_after)
+
+    async def _read(self) -> None:
+        if self._call is None:
+            self._call = self._channel().unary_stream(
+                f"{_wire.SERVICE}Subscribe",
+                request_serializer=pb.SubscribeRequest.SerializeToString,
+                response_deserializer=pb.SubscribeResponse.FromString,
+            )(self._request)
+        response = await self._call.read()
+        if response is grpc.aio.EOF:
+            if await self._call.code() is not grpc.StatusCode.OK:
+                # Raises what the call ended with.
+                await self._call.read()
+            raise UnavailableError("the hub closed the stream", code="unreachable", retryable=True)
+        self._backoff.reset()
+        item = response.WhichOneof("item")
+        if item == "delivery":
+            self._take(response.delivery)
+        elif item == "gap":
+            self._request.replay_from = response.gap.cursor
+            self._report(response.gap)
+        elif item == "ended":
+            self._end(response.ended)
+        elif item == "started":
+            self._started = True
+            self._request.replay_from = response.started.cursor
+        elif item == "heartbeat":
+            self._request.replay_from = response.heartbeat.cursor
+
+    def _end(self, ended: pb.Ended) -> None:
+        self._request.replay_from = ended.cursor
+        if ended.reason == pb.Ended.REASON_SHUTDOWN:
+            raise UnavailableError("the hub stops", code="shutting_down", retryable=True)
+        self._ended = True
+        self._drop()
+        if ended.reason == pb.Ended.REASON_TOPIC_DELETED:
+            raise TopicNotFoundError("the topic was deleted", code="topic_not_found")
+
+    def _take(self, delivery: pb.Delivery) -> None:
+        topic, partition, rest = delivery.topic, delivery.partition, delivery.cursor_rest
+        attributes = {one.index: {a.name: a.value for a in one.attributes} for one in delivery.attributes}
+        positions, append = delivery.positions, self._buffer.append
+        flat = iter(delivery.flat)
+        index = 0
+        for kind, count in zip(delivery.types, delivery.type_counts, strict=True):
+            cls = self._model or event_class(kind)
+            validate = cls.__pydantic_validator__.validate_json
+            for _ in range(count):
+                data = next(flat)
+                try:
+                    event = validate(data)
+                except ValidationError:
+                    event = parse_event(data, cls)
+                place = EventPlace(topic, partition, positions[index], rest, attributes.get(index))
+                # What `event._place = place` does, without asking which kind of attribute it is.
+                event.__pydantic_private__["_place"] = place
+                append(event)
+                index += 1
+        if index:
+            own = f"{topic}/{partition}@{positions[index - 1]}"
+            self._request.replay_from = f"{own},{rest}" if rest else own
+
+    def _report(self, message: pb.Gap) -> None:
+        lost = message.lost if message.HasField("lost") else None
+        gap = Gap(message.topic, message.partition, message.after, message.earliest, lost, message.reason)
+        self.gaps.append(gap)
+        if self._on_gap is not None:
+            self._on_gap(gap)
+        if self._raise_gaps:
+            raise GapError(gap)
+        if self._on_gap is None:
+            _log.warning("%s", GapError(gap).message)
