@@ -29,7 +29,10 @@ impl Environment {
     pub(crate) fn prepare(project: &Project) -> Result<Self> {
         let environment = Self { folder: project.target.join("venv") };
         let packages = packages(project)?;
-        let mut inputs = vec![project.root.join(REQUIREMENTS)];
+        let mut inputs = Vec::new();
+        if !packages.is_empty() {
+            inputs.push(project.root.join(REQUIREMENTS));
+        }
         for package in &packages {
             let tests = package.join("tests");
             inputs.extend(files(package)?.into_iter().filter(|file| !file.starts_with(&tests)));
@@ -39,7 +42,10 @@ impl Environment {
         let python = interpreter()?;
         environment.once("packages", &inputs, &python, || {
             environment.create(&python)?;
-            shell::run(environment.pip().arg("-r").arg(REQUIREMENTS).args(&packages))
+            if packages.is_empty() {
+                return Ok(());
+            }
+            shell::run(environment.pip().args(["-r", REQUIREMENTS]).args(&packages))
         })?;
         Ok(environment)
     }
@@ -102,15 +108,17 @@ impl Environment {
     }
 }
 
-/// The folders of our Python packages. `modelkit` comes before `client`, which needs it, because pip builds in order.
+/// The folders of our Python packages.
 pub(crate) fn packages(project: &Project) -> Result<Vec<PathBuf>> {
-    let packages = ["modelkit", "client"].map(|name| project.root.join("python").join(name));
-    for package in &packages {
-        if !package.join("pyproject.toml").exists() {
-            bail!("{} has no pyproject.toml", package.display());
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(project.root.join("python")).into_iter().flatten() {
+        let package = entry?.path();
+        if package.join("pyproject.toml").exists() {
+            packages.push(package);
         }
     }
-    Ok(packages.into())
+    packages.sort();
+    Ok(packages)
 }
 
 /// A Python that is new enough.

@@ -110,8 +110,11 @@ fn python(project: &Project, options: &Options) -> Result<Vec<Outcome>> {
     if options.only == Some(Language::Python) {
         build(project)?;
     }
-    let mut outcomes = Vec::new();
-    for package in python::packages(project)? {
+    let (mut outcomes, packages) = (Vec::new(), python::packages(project)?);
+    if packages.is_empty() {
+        println!("there are no Python packages here, and so no tests of them");
+    }
+    for package in packages {
         let name = format!("python {}", package.file_name().unwrap_or_default().to_string_lossy());
         shell::headline(&format!("{name}: tests"));
         let mut command = environment.command("pytest");

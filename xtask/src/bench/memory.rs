@@ -114,9 +114,9 @@ fn grpc(session: &Session, hub: &Hub) -> Result<Child> {
     let count = SUBSCRIPTIONS.to_string();
     let mut command =
         session.synapse(hub, &["subscribe", "--topic", TOPIC, "--subscriptions", &count, "--seconds", "60"]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let mut line = String::new();
-    BufReader::new(child.stdout.take().context("no standard output")?).read_line(&mut line)?;
-    ensure!(!line.is_empty(), "`synapse bench subscribe` ended early");
+    BufReader::new(child.stderr.take().context("no standard error")?).read_line(&mut line)?;
+    ensure!(line.trim() == "open", "`synapse bench subscribe` ended early: {line}");
     Ok(child)
 }
