@@ -221,12 +221,7 @@ impl Reader {
         let before = self.read_events;
         let count = self.take_entries(entries)?;
         self.partly = false;
-        if count > 0 {
-            let (bytes, events) = (replies.len() / count, (self.read_events - before) / count);
-            let by_bytes = self.limits.batch_bytes_max / bytes.max(1);
-            let by_events = self.limits.batch_events_max / events.max(1);
-            self.page = by_bytes.min(by_events).clamp(1, PAGE_MAX);
-        }
+        self.size_next_page(count, replies.len(), self.read_events - before);
         if count == asked {
             return Ok(Page::More);
         }
@@ -236,6 +231,15 @@ impl Reader {
                 self.pass(&snapshot);
                 Ok(Page::End)
             }
+        }
+    }
+
+    /// Chooses how many entries the next page has, by how large those of this one were.
+    fn size_next_page(&mut self, entries: usize, bytes: usize, events: usize) {
+        if let (Some(bytes), Some(events)) = (bytes.checked_div(entries), events.checked_div(entries)) {
+            let by_bytes = self.limits.batch_bytes_max / bytes.max(1);
+            let by_events = self.limits.batch_events_max / events.max(1);
+            self.page = by_bytes.min(by_events).clamp(1, PAGE_MAX);
         }
     }
 

@@ -341,10 +341,8 @@ impl Reader {
         for stream in self.streams.values_mut() {
             // Much may have happened meanwhile.
             stream.due = now;
-            if error.code() == Code::BackendUnavailable || error.code() == Code::BackendTimeout {
-                if stream.keys.is_none() {
-                    stream.hand_out(|| TailItem::Lost(error.clone()));
-                }
+            if stream.keys.is_none() && matches!(error.code(), Code::BackendUnavailable | Code::BackendTimeout) {
+                stream.hand_out(|| TailItem::Lost(error.clone()));
             }
         }
         if error.code() == Code::Overloaded {

@@ -20,6 +20,10 @@ use crate::{
 
 /// The most fields that a script can hand to one `XADD`; an event with more is kept as one field.
 const SCRIPT_FIELDS_MAX: usize = 3000;
+/// Batches smaller than this are stored as they are.
+const COMPRESSED_BYTES_MIN: usize = 4 << 10;
+/// Up to so many entries a producer's batch is less work for Redis as one script than as a transaction.
+const SCRIPT_ENTRIES_MAX: usize = 8;
 /// About how many bytes the protocol adds to an event.
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
@@ -61,6 +65,8 @@ pub(crate) async fn append(shared: &Shared, keys: &Keys, layout: Layout, batch: 
 /// How the replies to an append are read.
 struct Plan {
     events: usize,
+    /// As many as events, or one for all of them.
+    entries: usize,
     form: Form,
 }
 
@@ -69,9 +75,9 @@ enum Form {
     /// One `XADD`.
     Single,
     /// `MULTI`, an `XADD` an entry, perhaps the script, `EXEC`.
-    Transaction { entries: usize, script: bool },
-    /// The script for a deduplication window.
-    Dedup,
+    Transaction { script: bool },
+    /// One script that does everything.
+    Script,
 }
 
 fn encode(shared: &Shared, keys: &Keys, layout: Layout, batch: &Append, estimate: usize) -> (Bytes, u32, Plan) {
@@ -81,9 +87,15 @@ fn encode(shared: &Shared, keys: &Keys, layout: Layout, batch: &Append, estimate
     if let Some(window) = batch.dedup_window {
         entries.encoder.fields_max = SCRIPT_FIELDS_MAX;
         encode_dedup(&mut out, keys, batch, window, &mut entries);
-        return (out.into(), 1, Plan { events, form: Form::Dedup });
+        return (out.into(), 1, Plan { events, entries: events, form: Form::Script });
     }
     let count = if layout == Layout::Packed { 1 } else { events };
+    if let Some(producer) = &batch.producer
+        && count <= SCRIPT_ENTRIES_MAX
+        && encode_small(&mut out, keys, batch, producer, &mut entries)
+    {
+        return (out.into(), 1, Plan { events, entries: count, form: Form::Script });
+    }
     let script = batch.producer.is_some();
     let transaction = count > 1 || script;
     if transaction {
@@ -93,24 +105,49 @@ fn encode(shared: &Shared, keys: &Keys, layout: Layout, batch: &Append, estimate
     for argument in [&b"XADD"[..], keys.stream.as_bytes(), b"*"] {
         resp::bulk(&mut head, argument);
     }
-    let mut add = |arguments: &Arguments| {
+    entries.each(&batch.events, |_, arguments| {
         resp::array(&mut out, 3 + arguments.count);
         out.extend_from_slice(&head);
         out.extend_from_slice(&arguments.out);
-    };
-    match layout {
-        Layout::Packed => add(entries.packed(&batch.events)),
-        Layout::Flat => batch.events.iter().for_each(|event| add(entries.flat(event))),
-    }
+    });
     if !transaction {
-        return (out.into(), 1, Plan { events, form: Form::Single });
+        return (out.into(), 1, Plan { events, entries: count, form: Form::Single });
     }
     if let Some(producer) = &batch.producer {
         encode_finish(&mut out, keys, producer, count);
     }
     resp::command(&mut out, &[b"EXEC"]);
     let values = 2 + count + usize::from(script);
-    (out.into(), values as u32, Plan { events, form: Form::Transaction { entries: count, script } })
+    (out.into(), values as u32, Plan { events, entries: count, form: Form::Transaction { script } })
+}
+
+/// Writes the call of the script that appends a small batch. False, and nothing is written, when an event has more fields
+/// than a script can hand on.
+fn encode_small(
+    out: &mut Vec<u8>,
+    keys: &Keys,
+    batch: &Append,
+    producer: &ProducerBatch,
+    entries: &mut Entries<'_>,
+) -> bool {
+    // The number of arguments stands before them, so they are written aside.
+    let mut rest = Vec::with_capacity(out.capacity());
+    let (mut count, mut fits, mut number) = (4, true, 0);
+    entries.each(&batch.events, |_, arguments| {
+        resp::bulk_display(&mut rest, arguments.count);
+        rest.extend_from_slice(&arguments.out);
+        count += 1 + arguments.count;
+        number += 1;
+        fits &= arguments.count <= 2 * SCRIPT_FIELDS_MAX;
+    });
+    if fits {
+        scripts::APPEND.call(out, 2, count);
+        resp::bulk(out, keys.stream.as_bytes());
+        resp::bulk(out, keys.producer(&producer.id).as_bytes());
+        ProducerNumbers::of(producer, number).write(out);
+        out.extend_from_slice(&rest);
+    }
+    fits
 }
 
 fn encode_finish(out: &mut Vec<u8>, keys: &Keys, producer: &ProducerBatch, entries: usize) {
@@ -127,6 +164,10 @@ fn encode_finish(out: &mut Vec<u8>, keys: &Keys, producer: &ProducerBatch, entri
 struct ProducerNumbers([String; 4]);
 
 impl ProducerNumbers {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|text| resp::bulk(out, text.as_bytes()));
+    }
+
     fn of(producer: &ProducerBatch, entries: usize) -> Self {
         Self([
             format!("{:020}", producer.sequence),
@@ -148,20 +189,18 @@ fn encode_dedup(
     let numbers = ProducerNumbers::of(batch.producer.as_ref().unwrap_or(&nobody), batch.events.len());
     // The number of arguments stands before them, so they are written aside.
     let mut rest = Vec::with_capacity(out.capacity());
+    numbers.write(&mut rest);
+    resp::bulk(&mut rest, keys.dedup.as_bytes());
+    resp::bulk_display(&mut rest, window.as_millis().max(1));
     let mut count = 6;
-    for text in numbers.0.iter().chain([&keys.dedup, &window.as_millis().max(1).to_string()]) {
-        resp::bulk(&mut rest, text.as_bytes());
-    }
     for event in &batch.events {
-        let arguments = match entries.layout {
-            Layout::Packed => entries.packed(std::slice::from_ref(event)),
-            Layout::Flat => entries.flat(event),
-        };
-        resp::bulk_display(&mut rest, arguments.count);
-        resp::bulk(&mut rest, event.source().as_bytes());
-        resp::bulk(&mut rest, event.id().as_bytes());
-        rest.extend_from_slice(&arguments.out);
-        count += 3 + arguments.count;
+        entries.each(std::slice::from_ref(event), |event, arguments| {
+            resp::bulk_display(&mut rest, arguments.count);
+            resp::bulk(&mut rest, event.source().as_bytes());
+            resp::bulk(&mut rest, event.id().as_bytes());
+            rest.extend_from_slice(&arguments.out);
+            count += 3 + arguments.count;
+        });
     }
     scripts::DEDUP.call(out, 1 + usize::from(batch.producer.is_some()), count);
     resp::bulk(out, keys.stream.as_bytes());
@@ -180,17 +219,26 @@ struct Entries<'s> {
 }
 
 impl Entries<'_> {
-    fn flat(&mut self, event: &Event) -> &Arguments {
-        self.arguments.clear();
-        self.encoder.encode(event, &mut self.arguments);
-        &self.arguments
-    }
-
-    fn packed(&mut self, events: &[Event]) -> &Arguments {
-        self.arguments.clear();
-        let stored = batch::encode_stored(&batch::encode(events), self.shared.options.packed_zstd_level);
-        self.arguments.field(BATCH_FIELD.as_bytes(), &stored);
-        &self.arguments
+    /// Shows the fields of each entry that these events become, with the first event of it.
+    fn each(&mut self, events: &[Event], mut show: impl FnMut(&Event, &Arguments)) {
+        match self.layout {
+            Layout::Flat => {
+                for event in events {
+                    self.arguments.clear();
+                    self.encoder.encode(event, &mut self.arguments);
+                    show(event, &self.arguments);
+                }
+            }
+            Layout::Packed => {
+                self.arguments.clear();
+                let encoded = batch::encode(events);
+                // A few events compress badly, and setting up costs more than the rest.
+                let level = self.shared.options.packed_zstd_level.filter(|_| encoded.len() >= COMPRESSED_BYTES_MIN);
+                let stored = batch::encode_stored(&encoded, level);
+                self.arguments.field(BATCH_FIELD.as_bytes(), &stored);
+                events.iter().take(1).for_each(|event| show(event, &self.arguments));
+            }
+        }
     }
 }
 
@@ -224,25 +272,23 @@ impl Plan {
                 let first = id(cursor.next())?;
                 Ok(Appended { positions: self.spread(&[first])?, ..Appended::default() })
             }
-            Form::Transaction { entries, script } => self.read_transaction(cursor, entries, script),
-            Form::Dedup => self.read_dedup(&mut cursor),
+            Form::Transaction { script } => self.read_transaction(cursor, script),
+            Form::Script => self.read_script(&mut cursor),
         }
     }
 
-    fn read_transaction(&self, mut cursor: Cursor<'_>, entries: usize, script: bool) -> Result<Appended> {
+    fn read_transaction(&self, mut cursor: Cursor<'_>, script: bool) -> Result<Appended> {
         // The first refusal is the reason; the transaction's own error only says that there was one.
-        for _ in 0..1 + entries + usize::from(script) {
+        for _ in 0..1 + self.entries + usize::from(script) {
             errors::refused(cursor.next())?;
         }
         if cursor.array().is_none() {
             errors::refused(cursor.next())?;
             return Err(errors::unexpected("EXEC"));
         }
-        let ids = (0..entries).map(|_| id(cursor.next())).collect::<Result<Vec<_>>>()?;
-        if script {
-            if let Some(known) = self.read_verdict(&mut cursor)? {
-                return Ok(known);
-            }
+        let ids = (0..self.entries).map(|_| id(cursor.next())).collect::<Result<Vec<_>>>()?;
+        if script && let Some(known) = self.read_verdict(&mut cursor)? {
+            return Ok(known);
         }
         Ok(Appended { positions: self.spread(&ids)?, ..Appended::default() })
     }
@@ -265,28 +311,28 @@ impl Plan {
         }
     }
 
-    fn read_dedup(&self, cursor: &mut Cursor<'_>) -> Result<Appended> {
-        let mut events = *cursor;
+    fn read_script(&self, cursor: &mut Cursor<'_>) -> Result<Appended> {
+        let mut there = *cursor;
         if let Some(known) = self.read_verdict(cursor)? {
             return Ok(known);
         }
-        events.next();
-        events.next();
-        let mut appended = Appended::default();
-        for index in 0..self.events {
-            let text = events.bytes().ok_or_else(|| errors::unexpected("a script"))?;
-            let there = text.strip_prefix(b"=");
-            if there.is_some() {
-                appended.deduplicated.push(index as u32);
+        there.next();
+        there.next();
+        let (mut ids, mut deduplicated) = (Vec::with_capacity(self.entries), Vec::new());
+        for index in 0..self.entries {
+            let text = there.bytes().ok_or_else(|| errors::unexpected("a script"))?;
+            let known = text.strip_prefix(b"=");
+            if known.is_some() {
+                deduplicated.push(index as u32);
             }
-            appended.positions.push(position(parse(there.unwrap_or(text))?, 0)?);
+            ids.push(parse(known.unwrap_or(text))?);
         }
-        Ok(appended)
+        Ok(Appended { positions: self.spread(&ids)?, duplicate: false, deduplicated })
     }
 
     /// The positions of the first time. Of trimmed entries only the batch's first id is known.
     fn first_time(&self, first: EntryId, ids: &[EntryId]) -> Result<Vec<Position>> {
-        if let (Form::Transaction { entries: 1, .. }, true) = (self.form, self.events > 1) {
+        if self.entries < self.events {
             return self.spread(&[first]);
         }
         let gone = self.events.saturating_sub(ids.len());
@@ -305,13 +351,15 @@ impl Plan {
     /// The command that removes what a transaction added although its script failed. Redis checks a script's rights and
     /// the memory before the transaction, so this takes a defect.
     fn undo(&self, replies: &Replies, stream: &str) -> Option<Vec<u8>> {
-        let Form::Transaction { entries, script: true } = self.form else { return None };
+        if self.form != (Form::Transaction { script: true }) {
+            return None;
+        }
         let mut cursor = replies.cursor();
-        for _ in 0..2 + entries {
+        for _ in 0..2 + self.entries {
             cursor.pass();
         }
         cursor.array()?;
-        let ids: Vec<&[u8]> = (0..entries).filter_map(|_| cursor.bytes()).collect();
+        let ids: Vec<&[u8]> = (0..self.entries).filter_map(|_| cursor.bytes()).collect();
         if ids.is_empty() || !matches!(cursor.next(), Some(View::Error(_))) {
             return None;
         }

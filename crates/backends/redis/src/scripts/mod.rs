@@ -48,6 +48,8 @@ macro_rules! scripts {
 scripts! {
     /// Ends the transaction that adds a producer's batch.
     FINISH = "EVAL", "producer.lua", "finish.lua";
+    /// Appends a small batch of a producer.
+    APPEND = "EVAL", "producer.lua", "append.lua";
     /// Appends a batch within a deduplication window.
     DEDUP = "EVAL", "producer.lua", "dedup.lua";
     /// What streams hold.

@@ -15,8 +15,11 @@ for at = 1, #KEYS, 3 do
       end
     end
   end
-  local state = redis.call('HMGET', KEYS[at + 1], 'added', 'withdrawn', 'trimmed', 'trimmed_count', 'hidden', 'end')
-  local mark = redis.call('GET', KEYS[at + 2])
+  -- Somebody else's values in the way are as good as none.
+  local state = redis.pcall('HMGET', KEYS[at + 1], 'added', 'withdrawn', 'trimmed', 'trimmed_count', 'hidden', 'end')
+  if state.err then state = {} end
+  local mark = redis.pcall('GET', KEYS[at + 2])
+  if type(mark) == 'table' then mark = nil end
   rows[#rows + 1] = {
     kind, length, added, last, first,
     tonumber(state[1] or 0), tonumber(state[2] or 0), state[3] or '0-0', tonumber(state[4] or 0),

@@ -28,7 +28,8 @@ async fn refused_in_every_way(backend: &RedisBackend, code: Code) -> Error {
     for (way, log, append) in [
         ("one event", &log, batch(0..1)),
         ("a batch", &log, batch(0..3)),
-        ("a producer's batch", &log, produced(0..3, "p", 0)),
+        ("a producer's small batch", &log, produced(0..3, "p", 0)),
+        ("a producer's large batch", &log, produced(0..30, "p", 2)),
         ("a deduplicated batch", &log, Append { dedup_window: window, ..batch(0..3) }),
         ("a packed batch", &packed, batch(0..3)),
         ("a producer's packed batch", &packed, produced(0..3, "p", 1)),

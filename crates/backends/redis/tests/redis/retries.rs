@@ -82,22 +82,49 @@ async fn two_hubs_that_are_given_the_same_batch_store_it_once() {
     assert_eq!(ids(&contents(&logs[0]).await), (0..200).collect::<Vec<_>>());
 }
 
+/// Batches are appended in different ways: one small script, or a transaction that a script ends.
+const SIZES: [usize; 2] = [2, 20];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_too_old_stores_nothing_and_harms_nobody() {
     let database = Database::new();
     let backend = connect(&database.url()).await;
-    let log = open(&backend, "t").await;
     let window = PRODUCER_WINDOW_BATCHES as u64;
-    for sequence in [5].into_iter().chain(100..100 + window) {
-        store(&log, produced(0..2, "p", sequence)).await.unwrap();
+    for size in SIZES {
+        let log = open(&backend, &format!("t{size}")).await;
+        let mut items = tail(&log, Position::START);
+        for sequence in [5].into_iter().chain(100..100 + window) {
+            store(&log, produced(0..size, "p", sequence)).await.unwrap();
+        }
+        let stored = size * (1 + window as usize);
+        take(&mut items, stored).await;
+        let before = log.bounds().await.unwrap();
+        let error = store(&log, produced(0..size, "p", 7)).await.unwrap_err();
+        assert_eq!(error.code(), Code::ProducerSequenceTooOld);
+        assert_eq!(contents(&log).await.len(), stored);
+        let after = log.bounds().await.unwrap();
+        assert_eq!((after.end, after.events), (before.end, before.events));
+        // The largest number is one like any other.
+        for duplicate in [false, true] {
+            assert_eq!(store(&log, produced(0..size, "p", u64::MAX)).await.unwrap().duplicate, duplicate);
+        }
+        assert_eq!(take(&mut items, size).await.len(), size);
     }
-    let error = store(&log, produced(0..2, "p", 7)).await.unwrap_err();
-    assert_eq!(error.code(), Code::ProducerSequenceTooOld);
-    assert_eq!(contents(&log).await.len(), 2 * (1 + window as usize));
-    // The largest number is one like any other.
-    for duplicate in [false, true] {
-        assert_eq!(store(&log, produced(0..2, "p", u64::MAX)).await.unwrap().duplicate, duplicate);
-    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_is_known_whichever_way_it_comes() {
+    let database = Database::new();
+    let backend = connect(&database.url()).await;
+    let log = open(&backend, "t").await;
+    // The first time alone, the second as one of many, as when a publisher was started anew with other limits.
+    let first = store(&log, produced(0..5, "p", 0)).await.unwrap();
+    let again = store(&log, produced(0..50, "p", 0)).await.unwrap();
+    assert!(again.duplicate && again.positions[45..] == first.positions);
+    let first = store(&log, produced(0..50, "p", 1)).await.unwrap();
+    let again = store(&log, produced(0..5, "p", 1)).await.unwrap();
+    assert!(again.duplicate && again.positions == first.positions[..5]);
+    assert_eq!(contents(&log).await.len(), 55);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,14 +132,21 @@ async fn scripts_that_redis_forgets_and_values_in_their_way_change_nothing() {
     let database = Database::new();
     let backend = connect(&database.url()).await;
     let log = open(&backend, "t").await;
-    store(&log, produced(0..2, "p", 0)).await.unwrap();
     let mut client = database.client();
-    redis::cmd("SCRIPT").arg("FLUSH").query::<()>(&mut client).unwrap();
-    assert!(store(&log, produced(0..2, "p", 0)).await.unwrap().duplicate);
-    redis::cmd("SET").arg("synapse:{t}:producer:q").arg("mine").query::<()>(&mut client).unwrap();
-    assert!(!store(&log, produced(2..4, "q", 0)).await.unwrap().duplicate);
-    assert!(store(&log, produced(2..4, "q", 0)).await.unwrap().duplicate);
-    assert_eq!(ids(&contents(&log).await), [0, 1, 2, 3]);
+    for (sequence, size) in SIZES.into_iter().enumerate() {
+        let producer = format!("q{sequence}");
+        let key = format!("synapse:{{t}}:producer:{producer}");
+        redis::cmd("SET").arg(key).arg("mine").query::<()>(&mut client).unwrap();
+        redis::cmd("SET").arg("synapse:{t}:state").arg("mine").query::<()>(&mut client).unwrap();
+        assert_eq!(log.bounds().await.unwrap().events, Some(2 * sequence as u64));
+        let batch = || produced(0..size, &producer, 0);
+        assert!(!store(&log, batch()).await.unwrap().duplicate);
+        redis::cmd("SCRIPT").arg("FLUSH").query::<()>(&mut client).unwrap();
+        assert!(store(&log, batch()).await.unwrap().duplicate);
+    }
+    assert_eq!(contents(&log).await.len(), SIZES.iter().sum::<usize>());
+    let trim = synapse_hub_core::backend::Trim { events_max: Some(1), ..Default::default() };
+    assert_eq!(log.trim(trim).await.unwrap().removed, Some(21));
 }
 
 /// Publishes batches one after the other until it is stopped, and tries each again until it is acknowledged.
