@@ -1,7 +1,5 @@
 //! The embedded backend keeps all promises of a backend.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{
     path::{Path, PathBuf},
     sync::{
