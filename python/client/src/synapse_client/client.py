@@ -89,8 +89,7 @@ class SynapseClient:
         if refused and not partial:
             code = refused[0].code if len(refused) == 1 else "batch_refused"
             which = "; ".join(
-                f"event {one.index}{', field ' + one.field if one.field else ''}: {one.message}"
-                for one in refused[:10]
+                f"event {one.index}{', field ' + one.field if one.field else ''}: {one.message}" for one in refused[:10]
             )
             raise RefusedError(which, code=code, refused=refused)
         if response.HasField("error"):
@@ -114,9 +113,7 @@ class SynapseClient:
             )
             error: SynapseError
             try:
-                response: pb.PublishResponse = await method(
-                    request, timeout=max(deadline - loop.time(), 0.001)
-                )
+                response: pb.PublishResponse = await method(request, timeout=max(deadline - loop.time(), 0.001))
                 if not (response.HasField("error") and response.error.retryable):
                     return response
                 error = from_problem(response.error)

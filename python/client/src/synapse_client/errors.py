@@ -58,9 +58,7 @@ class GapError(SynapseError):
 
     def __init__(self, gap: Gap) -> None:
         lost = "an unknown number of" if gap.lost is None else str(gap.lost)
-        super().__init__(
-            f"{lost} events of {gap.topic} are gone after {gap.after} ({gap.reason})", code="gap"
-        )
+        super().__init__(f"{lost} events of {gap.topic} are gone after {gap.after} ({gap.reason})", code="gap")
         self.gap = gap
 
 
@@ -100,6 +98,8 @@ def from_rpc(error: grpc.aio.AioRpcError) -> SynapseError:
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.UNKNOWN,
             grpc.StatusCode.CANCELLED,
+            # What grpcio says when the connection breaks in the middle of a write. A hub's own has a code.
+            grpc.StatusCode.INTERNAL,
         )
         code = "unreachable" if unreachable else status.name.lower()
         return make_error(code, message, unreachable or status in _RETRYABLE)

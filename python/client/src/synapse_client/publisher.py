@@ -192,9 +192,7 @@ class Publisher:
             request_serializer=pb.PublishRequest.SerializeToString,
             response_deserializer=pb.PublishResponse.FromString,
         )()
-        reader = asyncio.get_running_loop().create_task(
-            self._read(call, backoff), name="synapse-publisher-read"
-        )
+        reader = asyncio.get_running_loop().create_task(self._read(call, backoff), name="synapse-publisher-read")
         try:
             for batch in list(self._inflight):
                 await call.write(batch.request)

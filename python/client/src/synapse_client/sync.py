@@ -89,9 +89,7 @@ class SyncSynapseClient:
 class SyncPublisher:
     """See :class:`Publisher`."""
 
-    def __init__(
-        self, loop: _Loop, client: SynapseClient, topic: str | None, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, loop: _Loop, client: SynapseClient, topic: str | None, options: dict[str, Any]) -> None:
         self._loop = loop
         self._client = client
         self._topic = topic

@@ -83,6 +83,12 @@ class BaseEvent(BaseModel):
         if isinstance(name, str):
             _registry[name] = cls
 
+    def __eq__(self, other: object) -> bool:
+        # Pydantic's own compares private attributes too: an event equals what was published, wherever it was received.
+        if not isinstance(other, BaseEvent) or type(self) is not type(other):
+            return NotImplemented
+        return self.__dict__ == other.__dict__ and self.__pydantic_extra__ == other.__pydantic_extra__
+
     @property
     def topic(self) -> str | None:
         """The topic it was received from."""

@@ -16,9 +16,7 @@ class ModelEvent(BaseEvent):
     model_name: str
     version: str | None = None
     #: Where the model lies; Helox calls it ``checkpoint_path``.
-    registry_path: str | None = Field(
-        default=None, validation_alias=AliasChoices("registry_path", "checkpoint_path")
-    )
+    registry_path: str | None = Field(default=None, validation_alias=AliasChoices("registry_path", "checkpoint_path"))
     model_type: str | None = None
     accuracy: float | None = None
     size_mb: float | None = None
