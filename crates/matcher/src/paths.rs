@@ -23,6 +23,8 @@ pub(crate) struct Paths {
     nodes: Pages<Node>,
     table: Table,
     free: Pages<u32>,
+    /// How many nodes are not at the top level.
+    deep: u32,
     /// The node `data`.
     pub(crate) data: PathId,
     /// The nodes of the attributes, in the order of [`ATTRIBUTES`].
@@ -48,7 +50,7 @@ impl Default for Paths {
         let mut nodes = Pages::default();
         nodes.push(Node { parent: NONE, ..Node::default() });
         let attributes = [NONE; ATTRIBUTES.len()];
-        Self { nodes, table: Table::default(), free: Pages::default(), data: NONE, attributes }
+        Self { nodes, table: Table::default(), free: Pages::default(), deep: 0, data: NONE, attributes }
     }
 }
 
@@ -56,6 +58,11 @@ impl Paths {
     /// One more than the highest number of a path.
     pub(crate) fn bound(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How many paths have more than one part, counting what leads to them.
+    pub(crate) fn deep(&self) -> u32 {
+        self.deep
     }
 
     #[inline]
@@ -105,6 +112,7 @@ impl Paths {
             self.free.push(path);
             self.note_special(node.parent, &node.name, NONE);
             self.node_mut(node.parent).children -= 1;
+            self.deep -= u32::from(node.parent != ROOT);
             path = node.parent;
         }
     }
@@ -124,6 +132,7 @@ impl Paths {
             }
         };
         self.node_mut(parent).children += 1;
+        self.deep += u32::from(parent != ROOT);
         self.table.insert(hash(parent, name), id);
         self.note_special(parent, name, id);
         id

@@ -26,6 +26,15 @@ impl Scratch {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// For data that is known to be JSON, such as that from a log which accepts nothing else: where all that is wanted are
+    /// top-level keys, reading stops when they have been seen. Of data that is not JSON after all, the part before the
+    /// fault may then count.
+    #[must_use]
+    pub fn trusting(mut self) -> Self {
+        self.view.trusts = true;
+        self
+    }
 }
 
 /// What was found in one event.
@@ -43,7 +52,12 @@ pub(crate) struct View {
     buffer: String,
     /// The dotted keys that were found: in which object, from which path on, and the path they lead to.
     dotted: FxHashSet<(u32, PathId, PathId)>,
+    /// Whether data may be taken for JSON without looking at the whole of it.
+    trusts: bool,
 }
+
+/// Room for more values than this is given back.
+const VALUES_KEPT: usize = 1 << 16;
 
 /// What was found at one path.
 #[derive(Debug, Clone, Copy, Default)]
@@ -123,11 +137,15 @@ impl View {
                 self.push(path, stored, 0, false);
             }
         }
+        if shadowed.count_ones() == paths.node(ROOT).children {
+            // Nothing of the data is wanted.
+            return "";
+        }
         let of_attributes = self.values.len();
         let Some(text) = std::str::from_utf8(input.data).ok().filter(|text| u32::try_from(text.len()).is_ok()) else {
             return "";
         };
-        let mut walk = Walk { scanner: Scanner::new(text), paths, view: self, alias: false };
+        let mut walk = Walk { scanner: Scanner::new(text), paths, view: self, alias: false, stopped: false };
         match walk.data(shadowed) {
             Ok(()) if self.dotted.is_empty() => {}
             Ok(()) => self.settle_dotted(),
@@ -221,6 +239,10 @@ impl View {
             self.slots.resize(paths, Slot::default());
         }
         self.touched.clear();
+        if self.values.capacity() > VALUES_KEPT && self.values.len() < VALUES_KEPT / 8 {
+            // One huge event does not hold on to its memory for long.
+            (self.values, self.trails) = (Vec::new(), Vec::new());
+        }
         self.values.clear();
         self.texts.clear();
         self.dotted.clear();
@@ -318,6 +340,8 @@ struct Walk<'w, 'a> {
     paths: &'w Paths,
     view: &'w mut View,
     alias: bool,
+    /// Everything that is wanted has been seen.
+    stopped: bool,
 }
 
 impl Walk<'_, '_> {
@@ -332,7 +356,7 @@ impl Walk<'_, '_> {
         } else {
             self.scanner.skip(0)?;
         }
-        if self.scanner.is_at_end() { Ok(()) } else { Err(Broken) }
+        if self.stopped || self.scanner.is_at_end() { Ok(()) } else { Err(Broken) }
     }
 
     /// The data's own top-level keys, as fields and, under `data.`, as fields of the data.
@@ -344,6 +368,7 @@ impl Walk<'_, '_> {
         if self.scanner.take(b'}')? {
             return Ok(());
         }
+        let mut missing = if self.view.trusts { self.wanted_keys(shadowed) } else { None };
         loop {
             let key = self.scanner.key()?;
             own_data |= has_alias && self.is_key(key, "data");
@@ -361,7 +386,11 @@ impl Walk<'_, '_> {
                 self.value(path, 0, 1)?;
                 self.alias = false;
             }
-            if !self.scanner.more(b'}')? {
+            if let Some(missing) = &mut missing {
+                *missing -= u32::from(found.is_some());
+                self.stopped = *missing == 0;
+            }
+            if self.stopped || !self.scanner.more(b'}')? {
                 break;
             }
         }
@@ -369,6 +398,11 @@ impl Walk<'_, '_> {
             self.view.retain(|view, _, at| !view.values[at as usize].alias);
         }
         Ok(())
+    }
+
+    /// How many top-level keys are wanted, if nothing is wanted below them: then no other key can lead there.
+    fn wanted_keys(&self, shadowed: u8) -> Option<u32> {
+        (self.paths.deep() == 0).then(|| self.paths.node(ROOT).children - shadowed.count_ones())
     }
 
     fn is_shadowed(&self, path: PathId, shadowed: u8) -> bool {

@@ -49,13 +49,22 @@ impl Group {
     }
 }
 
-/// The rules whose access predicate this is: the numbers of their slots.
+/// A rule under its access predicate.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Posting {
+    /// The number of its slot.
+    pub(crate) rule: u32,
+    /// An atom of equality that must be satisfied too, or [`crate::paths::NONE`]: spares most looks at the rule itself.
+    pub(crate) guard: AtomId,
+}
+
+/// The rules whose access predicate an atom is.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Postings {
     #[default]
     None,
-    One(u32),
-    Many(Box<Pages<u32>>),
+    One(Posting),
+    Many(Box<Pages<Posting>>),
 }
 
 impl Postings {
@@ -63,34 +72,34 @@ impl Postings {
         match self {
             Self::None => 0,
             Self::One(_) => 1,
-            Self::Many(rules) => rules.len(),
+            Self::Many(postings) => postings.len(),
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Posting> {
         let (one, many) = match self {
             Self::None => (None, None),
-            Self::One(rule) => (Some(*rule), None),
-            Self::Many(rules) => (None, Some(rules.iter().copied())),
+            Self::One(posting) => (Some(*posting), None),
+            Self::Many(postings) => (None, Some(postings.iter().copied())),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
-    pub(crate) fn add(&mut self, rule: u32) {
+    pub(crate) fn add(&mut self, posting: Posting) {
         match self {
-            Self::None => *self = Self::One(rule),
-            Self::One(first) => *self = Self::Many(Box::new([*first, rule].into_iter().collect())),
-            Self::Many(rules) => rules.push(rule),
+            Self::None => *self = Self::One(posting),
+            Self::One(first) => *self = Self::Many(Box::new([*first, posting].into_iter().collect())),
+            Self::Many(postings) => postings.push(posting),
         }
     }
 
     pub(crate) fn remove(&mut self, rule: u32) {
         match self {
-            Self::One(only) if *only == rule => *self = Self::None,
-            Self::Many(rules) => {
-                rules.remove_first(&rule);
-                if rules.len() == 1 {
-                    *self = Self::One(*rules.get(0));
+            Self::One(only) if only.rule == rule => *self = Self::None,
+            Self::Many(postings) => {
+                postings.remove_first(|posting| posting.rule == rule);
+                if postings.len() == 1 {
+                    *self = Self::One(*postings.get(0));
                 }
             }
             _ => {}

@@ -52,6 +52,12 @@ impl Work {
         self.hits.clear();
     }
 
+    /// Whether the guard of a rule is satisfied, if it has one.
+    #[inline]
+    fn may_hold(&self, guard: AtomId) -> bool {
+        self.atoms.get(guard as usize).is_none_or(|note| note.event == self.event && note.is_hit)
+    }
+
     #[inline]
     fn note(&mut self, atom: AtomId) -> &mut Note {
         let note = &mut self.atoms[atom as usize];
@@ -71,8 +77,10 @@ impl<Id: Copy + Eq + Hash> Index<Id> {
             self.probe(path, view, data, work);
         }
         for index in 0..work.hits.len() {
-            for slot in self.atoms.get(work.hits[index]).postings.iter() {
-                self.candidate(slot, view, data, work, out);
+            for posting in self.atoms.get(work.hits[index]).postings.iter() {
+                if work.may_hold(posting.guard) {
+                    self.candidate(posting.rule, view, data, work, out);
+                }
             }
         }
         for &slot in self.always.iter() {

@@ -24,7 +24,7 @@ use std::{
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use atoms::{AtomId, Atoms, Group, Predicate};
+use atoms::{AtomId, Atoms, Group, Posting, Predicate};
 pub(crate) use matching::Work;
 use pages::Pages;
 pub(crate) use path_index::PathIndex;
@@ -276,14 +276,23 @@ impl<Id: Copy + Eq + Hash> Index<Id> {
         }
     }
 
+    /// Beside the access predicate, the rarest equality of a rule.
+    fn guard(&self, slot: u32) -> AtomId {
+        let Some(rule) = self.rule(slot) else { return NONE };
+        let others =
+            rule.checks.iter().enumerate().filter(|(at, check)| *at != rule.access as usize && check.is_equality());
+        let scored = others.map(|(_, &check)| (self.score(check), check.atom()));
+        scored.min_by(|one, other| one.0.total_cmp(&other.0)).map_or(NONE, |(_, atom)| atom)
+    }
+
     fn attach(&mut self, slot: u32) {
-        let atoms = self.access_atoms(slot);
+        let (atoms, guard) = (self.access_atoms(slot), self.guard(slot));
         if atoms.is_empty() {
             self.always.push(slot);
         }
         for id in atoms {
             let atom = self.atoms.get_mut(id);
-            atom.postings.add(slot);
+            atom.postings.add(Posting { rule: slot, guard });
             if atom.postings.len() == 1 && !atom.predicate.is_equality() {
                 let node = self.paths.node_mut(atom.path);
                 Arc::make_mut(node.index.get_or_insert_default()).insert(id, &atom.predicate);
@@ -294,7 +303,7 @@ impl<Id: Copy + Eq + Hash> Index<Id> {
     fn detach(&mut self, slot: u32) {
         let atoms = self.access_atoms(slot);
         if atoms.is_empty() {
-            self.always.remove_first(&slot);
+            self.always.remove_first(|&other| other == slot);
         }
         for id in atoms {
             let atom = self.atoms.get_mut(id);
@@ -317,7 +326,7 @@ impl<Id: Copy + Eq + Hash> Index<Id> {
             if postings.len() < 16 || !postings.len().is_power_of_two() {
                 continue;
             }
-            for slot in postings.iter().collect::<Vec<_>>() {
+            for slot in postings.iter().map(|posting| posting.rule).collect::<Vec<_>>() {
                 let Some(rule) = self.rule(slot) else { continue };
                 let best = self.best_access(&rule.checks);
                 let score = |access: u32| self.score(rule.checks[access as usize]);

@@ -78,12 +78,9 @@ impl<T: Clone + Default> Pages<T> {
         }
     }
 
-    /// Removes the first element that is equal to this; the last one takes its place.
-    pub(crate) fn remove_first(&mut self, value: &T)
-    where
-        T: PartialEq,
-    {
-        let at = self.iter().position(|other| other == value);
+    /// Removes the first such element; the last one takes its place.
+    pub(crate) fn remove_first(&mut self, is_meant: impl Fn(&T) -> bool) {
+        let at = self.iter().position(is_meant);
         if let Some(at) = at {
             self.swap_remove(at);
         }
