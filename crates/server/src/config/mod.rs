@@ -323,7 +323,7 @@ impl Default for HttpConfig {
             body_timeout: Duration::from_secs(60),
             keep_alive_interval: Duration::from_secs(20),
             keep_alive_timeout: Duration::from_secs(20),
-            h2_streams: 1000,
+            h2_streams: 20_000,
             h2_stream_window_bytes: 1 << 20,
             h2_connection_window_bytes: 4 << 20,
             h2_header_bytes: 64 << 10,
