@@ -1,6 +1,6 @@
 //! The embedded backend: an event log in a local folder, for one hub.
 //!
-//! Batches are stored as they are, one value a batch, in fjall. One thread writes ([`writer`]); readers of the latest
+//! Batches are stored as they are, one value a batch, in fjall. One thread writes (`writer.rs`); readers of the latest
 //! events get them from memory, all others read the log in chunks.
 //!
 //! What an acknowledgement means: `memory` — in the engine's memory; `stored` — handed to the operating system, and so
