@@ -161,16 +161,23 @@ async def test_a_publisher_sends_at_once_when_nothing_is_under_way(hub):
 
 async def test_a_publisher_names_each_event_that_was_not_stored(hub):
     async with SynapseClient(hub.url) as client:
-        with pytest.raises(PublishFailed) as caught:
-            async with client.publisher("ticks", batch_max=10) as publisher:
+        publisher = client.publisher("ticks", batch_max=10)
+
+        async def publish_all():
+            async with publisher:
                 for n in range(100):
                     await publisher.publish(Tick(n=n) if n % 40 else {"no": "type", "n": n})
+
+        with pytest.raises(PublishFailed) as caught:
+            await publish_all()
         assert [one.index for one in caught.value.failures] == [0, 40, 80]
         assert caught.value.failures[1].data == b'{"no":"type","n":40}'
         assert publisher.stored == 97
+        nowhere = client.publisher("no spaces")
+        await nowhere.__aenter__()
+        await nowhere.publish(Tick(n=1))
         with pytest.raises(PublishFailed):
-            async with client.publisher("no spaces") as publisher:
-                await publisher.publish(Tick(n=1))
+            await nowhere.__aexit__(None, None, None)
         with pytest.raises(RuntimeError):
             await publisher.publish(Tick(n=1))
 
