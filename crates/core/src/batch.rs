@@ -4,11 +4,11 @@
 //! must be a slice of the batch it came in, and because an event that was not changed is written as the bytes it was
 //! read from; a test holds it against the generated types.
 
+use std::fmt;
+
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
-use prost::encoding::{
-    DecodeContext, WireType, decode_key, decode_varint, encode_varint, encoded_len_varint, skip_field,
-};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_varint, encoded_len_varint};
 
 use crate::{Code, Error, Event, Result, Timestamp};
 
@@ -16,22 +16,25 @@ const STORED_MAGIC: u8 = 0xB5;
 const STORED_PLAIN: u8 = 0;
 const STORED_ZSTD: u8 = 1;
 const STORED_HEADER_BYTES: usize = 6;
+/// The most bytes that a 32-bit number takes as a varint.
+const NUMBER_BYTES_MAX: usize = 5;
 
 /// The largest batch that a stored form may unpack to, in bytes.
 pub const BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// Reads an `EventBatch`. The events share its bytes.
 ///
+/// What is accepted here may be handed on byte by byte, so it must be readable for every decoder of protobuf, however
+/// strict: whatever one of them refuses is refused here.
+///
 /// # Errors
 /// `invalid_event` when the bytes are no batch.
 pub fn decode(mut bytes: Bytes) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     while bytes.has_remaining() {
-        let (tag, wire) = decode_key(&mut bytes).map_err(invalid)?;
-        if tag == 1 && wire == WireType::LengthDelimited {
-            events.push(decode_event(take(&mut bytes)?)?);
-        } else {
-            skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(invalid)?;
+        match key(&mut bytes)? {
+            (1, wire) => events.push(decode_event(take(&mut bytes, wire)?)?),
+            (_, wire) => skip(&mut bytes, wire)?,
         }
     }
     Ok(events)
@@ -45,28 +48,28 @@ pub fn decode_event(encoded: Bytes) -> Result<Event> {
     let mut bytes = encoded.clone();
     let mut event = Event::default();
     while bytes.has_remaining() {
-        let (tag, wire) = decode_key(&mut bytes).map_err(invalid)?;
-        match (tag, wire) {
-            (1, WireType::LengthDelimited) => event.id = text(&mut bytes)?,
-            (2, WireType::LengthDelimited) => event.source = text(&mut bytes)?,
-            (3, WireType::LengthDelimited) => event.kind = text(&mut bytes)?,
-            (4, WireType::SixtyFourBit) => event.time = Timestamp::from_nanos(fixed(&mut bytes)?),
-            (5, WireType::LengthDelimited) => event.more_mut().subject = text(&mut bytes)?,
-            (6, WireType::LengthDelimited) => event.more_mut().partition_key = text(&mut bytes)?,
-            (7, WireType::LengthDelimited) => event.correlation_id = text(&mut bytes)?,
-            (8, WireType::LengthDelimited) => event.more_mut().traceparent = text(&mut bytes)?,
-            (9, WireType::SixtyFourBit) => {
-                let nanos = fixed(&mut bytes)?;
+        let (tag, wire) = key(&mut bytes)?;
+        match tag {
+            1 => event.id = text(&mut bytes, wire)?,
+            2 => event.source = text(&mut bytes, wire)?,
+            3 => event.kind = text(&mut bytes, wire)?,
+            4 => event.time = Timestamp::from_nanos(fixed(&mut bytes, wire)?),
+            5 => event.more_mut().subject = text(&mut bytes, wire)?,
+            6 => event.more_mut().partition_key = text(&mut bytes, wire)?,
+            7 => event.correlation_id = text(&mut bytes, wire)?,
+            8 => event.more_mut().traceparent = text(&mut bytes, wire)?,
+            9 => {
+                let nanos = fixed(&mut bytes, wire)?;
                 event.more_mut().expiry_time = (nanos != 0).then_some(Timestamp::from_nanos(nanos));
             }
-            (10, WireType::LengthDelimited) => event.more_mut().data_content_type = text(&mut bytes)?,
-            (11, WireType::LengthDelimited) => event.more_mut().data_schema = text(&mut bytes)?,
-            (12, WireType::LengthDelimited) => {
-                let attribute = decode_attribute(take(&mut bytes)?)?;
+            10 => event.more_mut().data_content_type = text(&mut bytes, wire)?,
+            11 => event.more_mut().data_schema = text(&mut bytes, wire)?,
+            12 => {
+                let attribute = decode_attribute(take(&mut bytes, wire)?)?;
                 event.more_mut().extensions.push(attribute);
             }
-            (15, WireType::LengthDelimited) => event.data = take(&mut bytes)?,
-            _ => skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(invalid)?,
+            15 => event.data = take(&mut bytes, wire)?,
+            _ => skip(&mut bytes, wire)?,
         }
     }
     event.encoded = encoded;
@@ -76,11 +79,10 @@ pub fn decode_event(encoded: Bytes) -> Result<Event> {
 fn decode_attribute(mut bytes: Bytes) -> Result<(ByteString, ByteString)> {
     let (mut name, mut value) = (ByteString::new(), ByteString::new());
     while bytes.has_remaining() {
-        let (tag, wire) = decode_key(&mut bytes).map_err(invalid)?;
-        match (tag, wire) {
-            (1, WireType::LengthDelimited) => name = text(&mut bytes)?,
-            (2, WireType::LengthDelimited) => value = text(&mut bytes)?,
-            _ => skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(invalid)?,
+        match key(&mut bytes)? {
+            (1, wire) => name = text(&mut bytes, wire)?,
+            (2, wire) => value = text(&mut bytes, wire)?,
+            (_, wire) => skip(&mut bytes, wire)?,
         }
     }
     Ok((name, value))
@@ -207,28 +209,67 @@ fn corrupt(why: &str) -> Error {
     Error::new(Code::StorageCorrupt, format!("a stored batch cannot be read: {why}"))
 }
 
-fn invalid(error: prost::DecodeError) -> Error {
-    Error::new(Code::InvalidEvent, format!("the bytes are no EventBatch: {error}"))
+fn invalid(why: impl fmt::Display) -> Error {
+    Error::new(Code::InvalidEvent, format!("the bytes are no EventBatch: {why}"))
 }
 
-fn take(bytes: &mut Bytes) -> Result<Bytes> {
-    let length = decode_varint(bytes).map_err(invalid)?;
+/// The tag and the wire type of the next field.
+fn key(bytes: &mut Bytes) -> Result<(u32, WireType)> {
+    short(bytes, decode_key)
+}
+
+/// The bytes of a field that has a length.
+fn take(bytes: &mut Bytes, wire: WireType) -> Result<Bytes> {
+    expect(wire, WireType::LengthDelimited)?;
+    let length = short(bytes, decode_varint)?;
     if length > bytes.remaining() as u64 {
-        return Err(Error::new(Code::InvalidEvent, "the bytes are no EventBatch: a field is longer than what is left"));
+        return Err(cut_off());
     }
     Ok(bytes.split_to(length as usize))
 }
 
-fn text(bytes: &mut Bytes) -> Result<ByteString> {
-    ByteString::try_from(take(bytes)?)
+fn text(bytes: &mut Bytes, wire: WireType) -> Result<ByteString> {
+    ByteString::try_from(take(bytes, wire)?)
         .map_err(|_| Error::new(Code::InvalidEvent, "an attribute is not UTF-8; send attributes as UTF-8 text"))
 }
 
-fn fixed(bytes: &mut Bytes) -> Result<i64> {
-    if bytes.remaining() < 8 {
-        return Err(Error::new(Code::InvalidEvent, "the bytes are no EventBatch: a time is cut off"));
+fn fixed(bytes: &mut Bytes, wire: WireType) -> Result<i64> {
+    expect(wire, WireType::SixtyFourBit)?;
+    bytes.try_get_i64_le().map_err(|_| cut_off())
+}
+
+/// Passes a field that this version does not know.
+fn skip(bytes: &mut Bytes, wire: WireType) -> Result<()> {
+    match wire {
+        WireType::Varint => decode_varint(bytes).map(drop).map_err(invalid),
+        WireType::SixtyFourBit => bytes.try_get_u64_le().map(drop).map_err(|_| cut_off()),
+        WireType::ThirtyTwoBit => bytes.try_get_u32_le().map(drop).map_err(|_| cut_off()),
+        WireType::LengthDelimited => take(bytes, wire).map(drop),
+        // Proto3 has no groups, and decoders differ in how deep they let them nest.
+        WireType::StartGroup | WireType::EndGroup => Err(invalid("it has a group")),
     }
-    Ok(bytes.get_i64_le())
+}
+
+fn expect(wire: WireType, expected: WireType) -> Result<()> {
+    if wire == expected {
+        Ok(())
+    } else {
+        Err(invalid(format_args!("a field is a {wire:?} instead of a {expected:?}")))
+    }
+}
+
+/// Reads a number of 32 bits. In more bytes than it needs at most, some decoders refuse it.
+fn short<T>(bytes: &mut Bytes, read: impl FnOnce(&mut Bytes) -> Result<T, prost::DecodeError>) -> Result<T> {
+    let before = bytes.remaining();
+    let value = read(bytes).map_err(invalid)?;
+    if before - bytes.remaining() > NUMBER_BYTES_MAX {
+        return Err(invalid("a tag or a length is longer than that of a 32-bit number"));
+    }
+    Ok(value)
+}
+
+fn cut_off() -> Error {
+    invalid("a field is longer than what is left")
 }
 
 fn put(tag: u8, value: &[u8], out: &mut Vec<u8>) {
@@ -275,6 +316,10 @@ pub fn seal(events: &mut [Event]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use synapse_hub_proto::v1;
+
     use super::*;
 
     fn sample() -> Event {
@@ -317,6 +362,84 @@ mod tests {
                     assert_eq!(events, [sample()]);
                 }
             }
+        }
+    }
+
+    /// A field with this wire type: a number, or bytes with their length before them.
+    fn field(tag: u32, wire: u8, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_varint(u64::from(tag << 3 | u32::from(wire)), &mut out);
+        match wire {
+            2 => {
+                encode_varint(value.len() as u64, &mut out);
+                out.extend_from_slice(value);
+            }
+            0 => encode_varint(value.len() as u64, &mut out),
+            1 => out.extend_from_slice(&[value.len() as u8; 8]),
+            5 => out.extend_from_slice(&[value.len() as u8; 4]),
+            _ => {}
+        }
+        out
+    }
+
+    #[test]
+    fn a_known_field_of_another_wire_type_is_refused() {
+        for wire in [0, 1, 2, 5] {
+            for tag in (1..=12).chain([15]) {
+                let expected = if matches!(tag, 4 | 9) { 1 } else { 2 };
+                let batch = field(1, 2, &field(tag, wire, b""));
+                match decode(batch.into()) {
+                    Ok(_) => assert_eq!(wire, expected, "field {tag}"),
+                    Err(error) => assert!(error.code() == Code::InvalidEvent && wire != expected, "{error}"),
+                }
+            }
+            let attribute = field(1, 2, &field(12, 2, &field(2, wire, b"")));
+            assert_eq!(decode(attribute.into()).is_ok(), wire == 2);
+            assert_eq!(decode(field(1, wire, b"").into()).is_ok(), wire == 2);
+            // A later version may have more fields.
+            assert_eq!(decode(field(1, 2, &field(40, wire, b"")).into()).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_only_some_decoders_read_is_refused() {
+        let nested = [0x83, 0x02].repeat(99);
+        let ends = [0x84, 0x02].repeat(99);
+        for (what, event) in [
+            ("groups", [nested, ends].concat()),
+            ("a long length", b"\x0a\x81\x80\x80\x80\x80\x00x".to_vec()),
+            ("a long tag", b"\x8a\x80\x80\x80\x80\x00\x01x".to_vec()),
+        ] {
+            let error = decode(field(1, 2, &event).into()).expect_err(what);
+            assert_eq!(error.code(), Code::InvalidEvent, "{what}");
+        }
+    }
+
+    fn fields(values: impl Strategy<Value = Vec<u8>> + 'static) -> impl Strategy<Value = Vec<u8>> {
+        let wire = prop_oneof![8 => Just(2u8), 2 => Just(1u8), 1 => 0u8..6];
+        let field = (0u32..18, wire, values).prop_map(|(tag, wire, value)| field(tag, wire, &value));
+        prop::collection::vec(field, 0..5).prop_map(|fields| fields.concat())
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let attribute = fields(any::<String>().prop_map(String::into_bytes));
+        prop_oneof![any::<String>().prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..8), attribute]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_accepted_here_the_generated_types_accept_as_the_same(batch in fields(fields(bytes()))) {
+            let Ok(events) = decode(Bytes::from(batch.clone())) else { return Ok(()) };
+            let generated = v1::EventBatch::decode(batch.as_slice());
+            let generated = generated.map_err(|error| TestCaseError::fail(error.to_string()))?;
+            // What is written of its attributes alone is what the generated types write.
+            let anew: Vec<_> = events.iter().cloned().map(|mut event| {
+                event.encoded = Bytes::new();
+                event
+            }).collect();
+            prop_assert_eq!(encode(&anew), generated.encode_to_vec());
         }
     }
 }
