@@ -6,7 +6,7 @@ mod failure;
 mod input;
 mod output;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 
@@ -18,13 +18,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Both Redis and gRPC may speak TLS, and must agree on who does the cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = Arc::new(Cli::parse());
     output::set_color(cli.global.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::failed(format!("cannot start: {error}")).report(&cli.global),
     };
-    let outcome = runtime.block_on(commands::run(&cli));
+    // On a worker: what runs on this thread has to wake a worker for every step of a connection.
+    let command = cli.clone();
+    let work = runtime.spawn(async move { commands::run(&command).await });
+    let outcome = runtime.block_on(work).unwrap_or_else(|error| Err(Failure::failed(format!("a defect: {error}"))));
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

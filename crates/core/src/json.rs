@@ -10,7 +10,9 @@ use crate::{Code, Error, Result};
 /// `invalid_json` with the place, `json_too_deep`.
 pub fn check(text: &[u8], depth_max: usize) -> Result<()> {
     check_depth(text, depth_max)?;
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    // The parser does not look at the bytes of texts that it passes over.
+    let text = str::from_utf8(text).map_err(|error| Error::new(Code::InvalidJson, format!("not JSON: {error}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_ignored_any(IgnoredAny).and_then(|_| deserializer.end()).map_err(|error| invalid(&error))
 }
 
@@ -81,6 +83,14 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_utf_8() {
+        for text in [b"\"\xff\"".as_slice(), b"{\"a\":\"\xc3\"}", b"{\"\xed\xa0\x80\":1}"] {
+            assert_eq!(check(text, 8).unwrap_err().code(), Code::InvalidJson);
+        }
+        check("{\"ü\":\"😀\"}".as_bytes(), 8).unwrap();
+    }
 
     #[test]
     fn depth_is_counted_outside_of_texts() {

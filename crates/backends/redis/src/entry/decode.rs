@@ -87,6 +87,7 @@ impl<'t> Decoder<'t> {
         self.drafts.into_iter().map(|draft| draft.record(&shared)).collect()
     }
 
+    /// Takes the events of a batch as they are: the checksum says that they are what Synapse checked and wrote.
     fn packed(&mut self, id: EntryId, packed: &[u8]) -> Result<()> {
         let events = batch::decode_stored(Bytes::copy_from_slice(packed))
             .map_err(|error| unreadable(id, error.message()).caused_by(error))?;
@@ -109,17 +110,19 @@ impl<'t> Decoder<'t> {
             Some((name, value)) if *name == MARK_FIELD.as_bytes() => Some(value),
             _ => fields.iter().find(|(name, _)| *name == MARK_FIELD.as_bytes()).map(|(_, value)| value),
         };
-        let mut draft = Draft::new(position, id);
-        if let Some(mark) = mark.and_then(|value| Mark::parse(value))
-            && self.own(&mut draft, fields, &mark)
-        {
-            return draft;
+        if let Some(mark) = mark.and_then(|value| Mark::parse(value)) {
+            let (mut draft, start) = (Draft::new(position, id), self.out.len());
+            if self.own(&mut draft, fields, &mark) {
+                return draft;
+            }
+            self.out.truncate(start);
         }
+        let mut draft = Draft::new(position, id);
         foreign::read(self, &mut draft, id, fields);
         draft
     }
 
-    /// Reads what Synapse wrote. False when the mark does not fit the fields: somebody else changed them.
+    /// Reads what Synapse wrote. False when the mark does not fit the fields: somebody else wrote or changed them.
     fn own(&mut self, draft: &mut Draft, fields: &[Field<'_>], mark: &Mark<'_>) -> bool {
         let count = fields.iter().filter(|(name, _)| is_data(name)).count();
         let form = mark.rest.as_ref().and_then(|rest| rest.form);
@@ -131,13 +134,12 @@ impl<'t> Decoder<'t> {
         if count != mark.types.len() || count != expected {
             return false;
         }
-        match form {
-            None => {
-                if !self.own_members(draft, fields, mark) {
-                    return false;
-                }
-            }
+        let written = match form {
+            None => self.own_members(draft, fields, mark),
             Some(form) => self.own_whole(draft, fields, form),
+        };
+        if !written {
+            return false;
         }
         for &(name, value) in fields {
             match name {
@@ -156,7 +158,11 @@ impl<'t> Decoder<'t> {
         if let Some(rest) = &mark.rest {
             rest.apply(&mut draft.event);
         }
-        true
+        // Members, and what says that it is JSON, were written as JSON just now. Other data of an event that is told as
+        // JSON would be believed by everybody who reads the event.
+        let as_it_is = matches!(form, Some(DataForm::Text | DataForm::Base64));
+        let is_json = |data| str::from_utf8(data).is_ok_and(value::is_json);
+        !(as_it_is && draft.event.is_json()) || is_json(&self.out[draft.data.start..draft.data.end])
     }
 
     /// Reads data that is spread over fields. False when a field is no text, which Synapse never writes.
@@ -166,7 +172,6 @@ impl<'t> Decoder<'t> {
         let mut types = mark.types.iter();
         for (name, bytes) in fields.iter().filter(|(name, _)| is_data(name)) {
             let (Ok(name), Ok(text), Some(&kind)) = (str::from_utf8(name), str::from_utf8(bytes), types.next()) else {
-                self.out.truncate(object);
                 return false;
             };
             value::write_key(name, object, &mut self.out);
@@ -191,24 +196,24 @@ impl<'t> Decoder<'t> {
         }
     }
 
-    fn own_whole(&mut self, draft: &mut Draft, fields: &[Field<'_>], form: DataForm) {
-        let Some((_, bytes)) = fields.iter().find(|(name, _)| is_data(name)) else { return };
+    /// Reads data that is in one field. False when it is not in the form that the mark names.
+    fn own_whole(&mut self, draft: &mut Draft, fields: &[Field<'_>], form: DataForm) -> bool {
+        let Some((_, bytes)) = fields.iter().find(|(name, _)| is_data(name)) else { return form == DataForm::Empty };
         draft.data = match form {
             DataForm::Empty => Span::default(),
             DataForm::Text => self.share(bytes),
             DataForm::Base64 => match value::decode_base64(bytes) {
                 Some(decoded) => self.share(&decoded),
-                None => self.share(bytes),
+                None => return false,
             },
-            DataForm::Json => match str::from_utf8(bytes) {
-                Ok(text) => {
-                    let start = self.out.len();
-                    value::write_own(text, b'j', &mut self.out);
-                    self.since(start)
-                }
-                Err(_) => self.share(bytes),
-            },
+            DataForm::Json => {
+                let Ok(text) = str::from_utf8(bytes) else { return false };
+                let start = self.out.len();
+                value::write_own(text, b'j', &mut self.out);
+                self.since(start)
+            }
         };
+        true
     }
 
     /// Copies bytes into the shared buffer.

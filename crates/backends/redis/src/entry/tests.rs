@@ -9,7 +9,7 @@ use synapse_hub_core::{
     flat,
 };
 
-use super::{BATCH_FIELD, EntryId, decode, encode};
+use super::{BATCH_FIELD, EntryId, decode, encode, value};
 
 const ID: EntryId = EntryId { ms: 1_735_689_600_000, seq: 3 };
 
@@ -116,6 +116,17 @@ fn event(data: impl Strategy<Value = Vec<u8>>, content_type: &'static str) -> im
     )
 }
 
+/// What somebody might write into the field `_synapse`.
+fn mark() -> impl Strategy<Value = String> {
+    let types = prop::sample::select(vec!["1", "1t", "1j", "1n", "1tt", "1jt"]);
+    let form =
+        prop::sample::select(vec!["empty", "json", "text", "base64"]).prop_map(|form| format!(r#""as":"{form}""#));
+    let media = prop::sample::select(vec!["", "text/plain", "application/json", "a/b+json"])
+        .prop_map(|media| format!(r#""attributes":{{"datacontenttype":"{media}"}}"#));
+    let rest = prop::collection::vec(prop_oneof![4 => form, 1 => media], 0..3);
+    (types, rest).prop_map(|(types, rest)| format!("{types} {{{}}}", rest.join(",")))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -137,7 +148,6 @@ proptest! {
         event in prop_oneof![
             event(json().prop_map(String::into_bytes), "application/json"),
             event(any::<Vec<u8>>(), "application/octet-stream"),
-            event(any::<Vec<u8>>(), ""),
             event(any::<String>().prop_map(String::into_bytes), "text/plain"),
         ],
     ) {
@@ -179,6 +189,23 @@ proptest! {
         }
         // The same entry is the same event, each time it is read.
         prop_assert_eq!(read(&fields), event);
+    }
+
+    #[test]
+    fn whatever_a_mark_says_data_that_is_told_as_json_is_json(
+        values in prop::collection::vec((
+            prop_oneof![Just("data".to_owned()), Just("data_base64".to_owned()), key()],
+            prop_oneof![any::<String>().prop_map(String::into_bytes), any::<Vec<u8>>(), Just(b"bm8=".to_vec())],
+        ), 0..3),
+        mark in mark(),
+    ) {
+        let mut fields = vec![("event".as_bytes(), "x".as_bytes())];
+        fields.extend(values.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()))
+            .filter(|(name, _)| *name != BATCH_FIELD.as_bytes()));
+        fields.push((b"_synapse", mark.as_bytes()));
+        let event = read(&fields);
+        let text = std::str::from_utf8(event.data());
+        prop_assert!(!event.is_json() || event.data().is_empty() || text.is_ok_and(value::is_json), "{:?}", event);
     }
 }
 
@@ -303,6 +330,14 @@ fn a_mark_that_does_not_fit_its_entry_is_not_believed() {
     // Or changed a value.
     let event = read(&texts(&[("event", "e"), ("n", "many"), ("j", "{"), ("b", "True"), ("_synapse", "1njb")]));
     assert_eq!(event.data(), r#"{"n":"many","j":"{","b":"True"}"#);
+    // Or says of a text that it is no JSON, but not what else it is: then it is told as JSON.
+    for data in [("data", "not json"), ("data_base64", "bm90IGpzb24=")] {
+        let form = if data.0 == "data" { "text" } else { "base64" };
+        let mark = format!(r#"1t {{"as":"{form}","attributes":{{"subject":"s"}}}}"#);
+        let event = read(&texts(&[("event", "e"), data, ("_synapse", &mark)]));
+        assert_eq!(event.data(), &format!(r#"{{"{}":"{}"}}"#, data.0, data.1));
+        assert_eq!((event.kind().as_ref(), event.has_more()), ("e", false));
+    }
     // Or made one up.
     for mark in ["", "2t", "1t {", "1t []", "1t {\"as\":\"base64\"}", "1 {\"as\":\"json\"}", "x"] {
         let event = read(&texts(&[("event", "e"), ("x", "1"), ("_synapse", mark)]));

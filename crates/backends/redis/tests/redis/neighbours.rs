@@ -63,6 +63,18 @@ async fn what_plain_xadd_writes_is_delivered_typed_in_whatever_format() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_make_synapse_tell_of_json_that_is_none() {
+    let database = Database::new();
+    let backend = connect(&database.url()).await;
+    let log = open(&backend, "t").await;
+    let mut client = database.client();
+    xadd(&mut client, "t", &[("event", "x"), ("data", "not json"), ("_synapse", r#"1t {"as":"text"}"#)]);
+    xadd(&mut client, "t", &[("event", "x"), ("data_base64", "ew=="), ("_synapse", r#"1t {"as":"base64"}"#)]);
+    let told: Vec<Value> = contents(&log).await.iter().map(|record| data(&record.event)).collect();
+    assert_eq!(told, [json!({"data": "not json"}), json!({"data_base64": "ew=="})]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_synapse_writes_is_read_by_plain_readers_and_groups() {
     let database = Database::new();
     let backend = connect(&database.url()).await;
