@@ -50,6 +50,7 @@ pub(crate) fn read(
         partly: after != Position::START,
         count: (after == Position::START).then_some(0),
         packed,
+        known: None,
         deletion: None,
         checkpoint: None,
         finished: false,
@@ -92,6 +93,8 @@ struct Reader {
     count: Option<u64>,
     /// Entries with several events were seen: entries that are lost are then no number of events.
     packed: bool,
+    /// The earliest entry that this reader has met in the stream.
+    known: Option<EntryId>,
     /// The mark of the topic's last deletion when reading began.
     deletion: Option<String>,
     /// Once this entry was passed, so many entries must have been seen.
@@ -281,9 +284,10 @@ impl Reader {
             return Err(deleted());
         }
         if snapshot.last.position_last() < self.after {
-            self.restart(snapshot);
+            self.go_back(snapshot);
             return Ok(true);
         }
+        self.known = snapshot.first.or(self.known);
         let (start, _) = snapshot.start();
         // Of a packed entry that is still there the first events may be gone.
         let partly_gone = snapshot.first == Some(EntryId::of(start)) && start > self.after;
@@ -327,12 +331,22 @@ impl Reader {
         (only_ours && snapshot.trimmed <= self.after).then_some(0)
     }
 
-    /// The log was deleted, and perhaps made anew: reading goes on at its start.
-    fn restart(&mut self, snapshot: &Snapshot) {
-        self.gap(Position::START, snapshot, None, GapReason::Recreated);
-        self.cursor = EntryId::ZERO;
+    /// The log ends before the place of this reader. When it was deleted, and perhaps made anew, reading goes on at its
+    /// start. When what this reader knows is still there, Redis came back without its newest entries: then everything up
+    /// to the end is read, and only what comes next is new.
+    fn go_back(&mut self, snapshot: &Snapshot) {
+        let same =
+            self.known.zip(snapshot.first).is_some_and(|(known, first)| first <= known && known <= snapshot.last);
+        let (resume, cursor, count) = if same {
+            (snapshot.last.position_last(), snapshot.last, snapshot.kept)
+        } else {
+            (Position::START, EntryId::ZERO, 0)
+        };
+        self.gap(resume, snapshot, None, GapReason::Recreated);
+        self.known = snapshot.first;
+        self.cursor = cursor;
         self.partly = false;
-        self.count = Some(0);
+        self.count = Some(count);
         self.checkpoint = None;
     }
 
@@ -396,6 +410,7 @@ impl Reader {
             {
                 *count += 1;
             }
+            self.known.get_or_insert(id);
             let before = decoder.len();
             if let Err(error) = decoder.push(id, &fields) {
                 tracing::warn!(partition = %partition.id, %error, "an entry cannot be read and is skipped");

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use synapse_hub_core::{Code, Position, backend::Backend as _, meta::Expected};
+use synapse_hub_core::{
+    Code, Position,
+    backend::{Backend as _, GapReason},
+    meta::Expected,
+};
 use synapse_hub_redis::{RedisBackend, RedisOptions};
 
 use crate::{
@@ -82,6 +86,34 @@ async fn connections_that_are_cut_lose_and_repeat_nothing_for_readers() {
     }
     within(cutter).await.unwrap();
     assert_eq!(ids(&take(&mut items, 2000).await), (0..2000).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_without_its_newest_entries_repeats_nothing_for_readers() {
+    let mut server = RedisServer::start(&[]);
+    let backend = connect(&server.url()).await;
+    let log = open(&backend, "t").await;
+    // One that was there from the beginning, and one that never read what is kept.
+    let mut all = tail(&log, Position::START);
+    let kept = store(&log, batch(0..50)).await.unwrap().positions;
+    take(&mut all, 50).await;
+    let mut latest = tail(&log, log.bounds().await.unwrap().end);
+    redis::cmd("SAVE").query::<()>(&mut server.client()).unwrap();
+    store(&log, batch(50..54)).await.unwrap();
+    for items in [&mut all, &mut latest] {
+        assert_eq!(ids(&take(items, 4).await), [50, 51, 52, 53]);
+    }
+    server.kill();
+    server.start_again();
+    for items in [&mut all, &mut latest] {
+        let gap = take_gap(items).await;
+        assert_eq!((gap.reason, gap.earliest), (GapReason::Recreated, Some(kept[0])));
+        assert!(gap.resume >= kept[49] && gap.resume < gap.after, "{gap:?}");
+    }
+    store(&log, batch(54..55)).await.unwrap();
+    for items in [&mut all, &mut latest] {
+        assert_eq!(ids(&take(items, 1).await), [54]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
