@@ -11,7 +11,8 @@ use synapse_hub_core::{
 };
 
 use crate::{
-    keys::{BATCH_HEADER_BYTES, BatchHeader, PartitionKey, PartitionState, batch_key, word},
+    catalog::NewTopics,
+    keys::{BATCH_HEADER_BYTES, BatchHeader, PartitionKey, PartitionState, batch_key, partition_key, word},
     partition::{Partition, Recent},
     producers::Producers,
     store::{Engine, failed},
@@ -31,6 +32,7 @@ pub(crate) struct Group<'a> {
     zstd_level: Option<i32>,
     batch: OwnedWriteBatch,
     partitions: FxHashMap<PartitionKey, Slot>,
+    topics: NewTopics,
     /// Where events stand whose identities are noted by this very group.
     identities: FxHashMap<Bytes, u64>,
     /// The partitions whose expired identities are removed by this group.
@@ -47,7 +49,7 @@ struct Slot {
 }
 
 /// A group that was written, to be shown to readers.
-pub(crate) struct Written(Vec<Slot>);
+pub(crate) struct Written(FxHashMap<PartitionKey, Slot>);
 
 impl<'a> Group<'a> {
     pub(crate) fn new(engine: &'a Engine, producers: &'a mut Producers, zstd_level: Option<i32>) -> Self {
@@ -57,6 +59,7 @@ impl<'a> Group<'a> {
             zstd_level,
             batch: engine.database.batch(),
             partitions: FxHashMap::default(),
+            topics: NewTopics::default(),
             identities: FxHashMap::default(),
             expired: FxHashSet::default(),
             persist: None,
@@ -74,26 +77,30 @@ impl<'a> Group<'a> {
         if partition.is_deleted() {
             return Err(Error::new(Code::TopicNotFound, "the topic was deleted while this was on its way"));
         }
+        let key = match partition.key() {
+            Some(key) => key,
+            None => partition_key(self.topics.id(self.engine, &partition.id.topic)?, partition.id.partition),
+        };
         if let Some(producer) = &producer
-            && let Some(known) = self.producers.recognise(self.engine, &partition.key, producer)?
+            && let Some(known) = self.producers.recognise(self.engine, &key, producer)?
         {
             // The first try may not be on the disk yet.
             self.demand(durability);
             return Ok(known);
         }
         let appended = match dedup_window {
-            Some(window) => self.place_unknown(partition, events, value, window)?,
+            Some(window) => self.place_unknown(partition, &key, events, value, window)?,
             None => {
                 let count = events.len() as u64;
-                let base = self.place(partition, events, value);
+                let base = self.place(partition, &key, events, value);
                 let positions = (base..base + count).map(Position::offset).collect();
                 Appended { positions, ..Appended::default() }
             }
         };
         self.demand(durability);
         if let Some(producer) = &producer {
-            let (key, positions) = (&partition.key, &appended.positions);
-            self.producers.remember(self.engine, &mut self.batch, key, producer, positions, self.now);
+            let positions = &appended.positions;
+            self.producers.remember(self.engine, &mut self.batch, &key, producer, positions, self.now);
         }
         Ok(appended)
     }
@@ -101,6 +108,9 @@ impl<'a> Group<'a> {
     /// Writes everything at once.
     pub(crate) fn write(mut self) -> Result<Written> {
         for (key, slot) in &self.partitions {
+            if slot.partition.key().is_none() {
+                self.topics.write(self.engine, &mut self.batch, &slot.partition.id.topic);
+            }
             self.batch.insert(&self.engine.state, key.as_slice(), slot.state.encode());
         }
         if self.batch.is_empty() {
@@ -110,7 +120,7 @@ impl<'a> Group<'a> {
         } else {
             self.engine.commit(self.batch, self.persist)?;
         }
-        Ok(Written(self.partitions.into_values().collect()))
+        Ok(Written(self.partitions))
     }
 
     /// Makes the write as durable as this, or more.
@@ -123,8 +133,8 @@ impl<'a> Group<'a> {
     }
 
     /// Gives the events their offsets; returns the first.
-    fn place(&mut self, partition: &Arc<Partition>, events: Vec<Event>, mut value: Vec<u8>) -> u64 {
-        let slot = self.partitions.entry(partition.key).or_insert_with(|| Slot {
+    fn place(&mut self, partition: &Arc<Partition>, key: &PartitionKey, events: Vec<Event>, mut value: Vec<u8>) -> u64 {
+        let slot = self.partitions.entry(*key).or_insert_with(|| Slot {
             partition: partition.clone(),
             state: partition.state(),
             recent: Vec::new(),
@@ -145,7 +155,7 @@ impl<'a> Group<'a> {
         state.bytes += value.len() as u64;
         let header = BatchHeader { stored_nanos: stored, events: events.len() as u32 };
         value[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
-        self.batch.insert(&self.engine.log, batch_key(&partition.key, base).as_slice(), Bytes::from(value));
+        self.batch.insert(&self.engine.log, batch_key(key, base).as_slice(), Bytes::from(value));
         let bytes = events.iter().map(Event::size).sum();
         slot.recent.push(Recent { base, stored: Timestamp::from_nanos(stored), events, bytes });
         if reserve {
@@ -159,16 +169,17 @@ impl<'a> Group<'a> {
     fn place_unknown(
         &mut self,
         partition: &Arc<Partition>,
+        partition_key: &PartitionKey,
         mut events: Vec<Event>,
         mut value: Vec<u8>,
         window: Duration,
     ) -> Result<Appended> {
-        let keys = events.iter().map(|event| identity_key(&partition.key, event)).collect::<Vec<_>>();
+        let keys = events.iter().map(|event| identity_key(partition_key, event)).collect::<Vec<_>>();
         if let Some(index) = keys.iter().position(|key| key.len() > IDENTITY_BYTES_MAX) {
             let what = "`source` and `id` together are too long to recognise the event by them; shorten them";
             return Err(Error::new(Code::InvalidEvent, what).index(index).field("id"));
         }
-        self.expire(&partition.key, keys.len())?;
+        self.expire(partition_key, keys.len())?;
         let oldest = self.now.minus(window).as_nanos();
         let mut appended = Appended { positions: vec![Position::START; events.len()], ..Appended::default() };
         let mut fresh: Vec<usize> = Vec::with_capacity(events.len());
@@ -191,11 +202,11 @@ impl<'a> Group<'a> {
             events = fresh.iter().map(|&index| events[index].clone()).collect();
             value = encode_value(&events, self.zstd_level);
         }
-        let base = self.place(partition, events, value);
+        let base = self.place(partition, partition_key, events, value);
         let at = |place: usize| base + place as u64;
         for (place, &index) in fresh.iter().enumerate() {
             appended.positions[index] = Position::offset(at(place));
-            self.note_identity(&partition.key, &keys[index], at(place), window);
+            self.note_identity(partition_key, &keys[index], at(place), window);
         }
         for (index, first) in repeats {
             appended.positions[index] = Position::offset(at(first));
@@ -246,12 +257,17 @@ impl<'a> Group<'a> {
 }
 
 impl Written {
+    /// The partitions that are written for the first time.
+    pub(crate) fn new_partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.0.values().map(|slot| &slot.partition).filter(|partition| partition.key().is_none())
+    }
+
     /// Shows it to readers. Returns the partition, first offset and size of each batch, in order.
     pub(crate) fn publish(self, recent_bytes_max: usize) -> Vec<(Arc<Partition>, u64, usize)> {
         let mut batches = Vec::new();
-        for Slot { partition, state, recent } in self.0 {
+        for (key, Slot { partition, state, recent }) in self.0 {
             batches.extend(recent.iter().map(|batch| (partition.clone(), batch.base, batch.bytes)));
-            partition.publish(state, recent, recent_bytes_max);
+            partition.publish(key, state, recent, recent_bytes_max);
         }
         batches
     }

@@ -51,7 +51,8 @@ impl TrimJob {
 
     /// Removes some; what was removed when all is done.
     pub(crate) fn step(&mut self, engine: &Engine, recent_bytes_max: usize) -> Result<Option<Trimmed>> {
-        let key = self.partition.key;
+        // Of what was never stored nothing is removed.
+        let Some(key) = self.partition.key() else { return Ok(Some(Trimmed { removed: Some(0) })) };
         let before = self.partition.state();
         let mut state = before;
         let mut batch = engine.database.batch();
@@ -88,7 +89,7 @@ impl TrimJob {
         if state != before {
             batch.insert(&engine.state, key.as_slice(), state.encode());
             // Readers are told before it happens: none may find events missing and not know why.
-            self.partition.publish(state, Vec::new(), recent_bytes_max);
+            self.partition.publish(key, state, Vec::new(), recent_bytes_max);
             engine.commit(batch, Some(PersistMode::Buffer))?;
         }
         Ok(done.then_some(Trimmed { removed: Some(self.removed) }))

@@ -6,6 +6,7 @@
 //! What an acknowledgement means: `memory` — in the engine's memory; `stored` — handed to the operating system, and so
 //! safe from the death of this process; `synced` — on the disk.
 
+mod catalog;
 mod group;
 mod jobs;
 mod keys;
@@ -25,7 +26,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use fjall::PersistMode;
 use parking_lot::Mutex;
 use synapse_hub_core::{
     Code, Durability, Error, Layout, PartitionId, Result, Timestamp, TopicName, TopicSettings,
@@ -37,11 +37,10 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use options::EmbeddedOptions;
 
 use crate::{
-    keys::{DELETED, FIRST_NAME, LATEST_ID, PartitionState, deleted_key, partition_key, word},
     log::{Log, Queue},
     meta::Meta,
-    partition::{Partition, Partitions},
-    store::{Engine, Store, failed},
+    partition::Partitions,
+    store::Store,
     writer::{Command, Writer},
 };
 
@@ -50,7 +49,7 @@ pub struct Embedded {
     store: Arc<Store>,
     queue: Queue,
     meta: Arc<Meta>,
-    partitions: Partitions,
+    partitions: Arc<Mutex<Partitions>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -64,8 +63,8 @@ impl Embedded {
         let store = Arc::new(Store::open(folder, options)?);
         let stop = watch::Sender::new(false);
         let meta = Arc::new(Meta::open(store.clone(), stop.clone())?);
-        let partitions = Partitions::default();
-        let deleted_topics = deleted_topics(&*store.engine()?)?;
+        let partitions = Arc::new(Mutex::new(Partitions::default()));
+        let deleted_topics = catalog::deleted_topics(&*store.engine()?)?;
         let writer = Writer::new(store.clone(), partitions.clone(), deleted_topics);
         let (commands, requests) = mpsc::channel();
         let thread = std::thread::Builder::new().name("synapse-log".into()).spawn(move || writer.run(&requests));
@@ -73,47 +72,6 @@ impl Embedded {
         let queue = Queue { commands, room, stop };
         Ok(Self { store, queue, meta, partitions, writer: Mutex::new(Some(thread)) })
     }
-
-    fn open_partition(&self, id: &PartitionId) -> Result<Arc<Partition>> {
-        // The lock keeps two callers from giving two ids.
-        let mut partitions = self.partitions.lock();
-        if let Some(partition) = partitions.get(id) {
-            return Ok(partition.clone());
-        }
-        let engine = self.store.engine()?;
-        let topic = topic_id(&engine, &id.topic)?;
-        let partition = Arc::new(Partition::open(&engine, id.clone(), partition_key(topic, id.partition))?);
-        partitions.insert(id.clone(), partition.clone());
-        Ok(partition)
-    }
-}
-
-/// The id of a topic, which is given when it has none.
-fn topic_id(engine: &Engine, name: &TopicName) -> Result<u64> {
-    let get = |key: &[u8]| Ok(engine.catalog.get(key).map_err(failed)?.and_then(|id| word(&id, 0)));
-    if let Some(id) = get(name.as_str().as_bytes())? {
-        return Ok(id);
-    }
-    let id = get(LATEST_ID)?.unwrap_or(0) + 1;
-    let mut batch = engine.database.batch();
-    batch.insert(&engine.catalog, name.as_str(), id.to_be_bytes().as_slice());
-    batch.insert(&engine.catalog, LATEST_ID, id.to_be_bytes().as_slice());
-    engine.commit(batch, Some(PersistMode::Buffer))?;
-    Ok(id)
-}
-
-/// The topics whose data a hub that stopped had not removed yet.
-fn deleted_topics(engine: &Engine) -> Result<Vec<u64>> {
-    let keys = engine.catalog.prefix(DELETED).map(|guard| guard.key().map_err(failed));
-    keys.map(|key| Ok(word(&key?, DELETED.len()).unwrap_or_default())).collect()
-}
-
-/// Whether a topic holds or held events.
-fn was_used(engine: &Engine, topic: u64) -> bool {
-    engine.state.prefix(topic.to_be_bytes()).any(|guard| {
-        let state = guard.into_inner().ok().and_then(|(_, value)| PartitionState::decode(&value));
-        state.is_some_and(|state| state.last > 0)
-    })
 }
 
 #[async_trait]
@@ -144,47 +102,27 @@ impl Backend for Embedded {
     }
 
     async fn create_topic(&self, name: &TopicName, _settings: &TopicSettings) -> Result<()> {
-        let _partitions = self.partitions.lock();
-        topic_id(&*self.store.engine()?, name).map(drop)
+        self.queue.ask(|reply| Command::Create(name.clone(), reply)).await
     }
 
     async fn delete_topic(&self, name: &TopicName, _settings: &TopicSettings) -> Result<()> {
-        let topic = {
-            let mut partitions = self.partitions.lock();
-            let engine = self.store.engine()?;
-            let Some(id) = engine.catalog.get(name.as_str()).map_err(failed)? else { return Ok(()) };
-            let topic = word(&id, 0).unwrap_or_default();
-            // The name gets another id when it comes again, so that late writes to the old one are nobody's.
-            let mut batch = engine.database.batch();
-            batch.remove(&engine.catalog, name.as_str());
-            batch.insert(&engine.catalog, deleted_key(topic), []);
-            engine.commit(batch, Some(PersistMode::Buffer))?;
-            partitions.retain(|id, partition| {
-                if id.topic == *name {
-                    partition.delete();
-                }
-                id.topic != *name
-            });
-            topic
-        };
-        self.queue.commands.send(Command::Purge(topic)).map_err(|_| log::stopping())
+        self.queue.ask(|reply| Command::Delete(name.clone(), reply)).await
     }
 
     async fn list_topics(&self) -> Result<Vec<TopicName>> {
-        let engine = self.store.engine()?;
-        let mut names = Vec::new();
-        for guard in engine.catalog.range(FIRST_NAME..) {
-            let (key, id) = guard.into_inner().map_err(failed)?;
-            let Some(Ok(name)) = std::str::from_utf8(&key).ok().map(str::parse) else { continue };
-            if was_used(&engine, word(&id, 0).unwrap_or_default()) {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        let store = self.store.clone();
+        log::blocking(move || catalog::used_topics(&*store.engine()?)).await
     }
 
     async fn open(&self, partition: &PartitionId, _settings: &TopicSettings) -> Result<Arc<dyn EventLog>> {
-        let partition = self.open_partition(partition)?;
+        let open = self.partitions.lock().get(partition);
+        let partition = match open {
+            Some(partition) => partition,
+            None => {
+                let (partitions, store, id) = (self.partitions.clone(), self.store.clone(), partition.clone());
+                log::blocking(move || partitions.lock().open(&*store.engine()?, &id)).await?
+            }
+        };
         Ok(Arc::new(Log { partition, store: self.store.clone(), queue: self.queue.clone() }))
     }
 
@@ -232,5 +170,113 @@ impl Backend for Embedded {
         {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, time::Instant};
+
+    use futures::{FutureExt as _, StreamExt as _};
+    use synapse_hub_core::{
+        Event, Position,
+        backend::{Append, ReadLimits, Trim},
+        meta::Expected,
+    };
+
+    use super::*;
+
+    fn start() -> (tempfile::TempDir, Embedded) {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = Embedded::open(folder.path(), EmbeddedOptions::default()).unwrap();
+        (folder, backend)
+    }
+
+    async fn open(backend: &Embedded, topic: &str) -> Arc<dyn EventLog> {
+        backend.open(&PartitionId::new(topic.parse().unwrap(), 0), &TopicSettings::default()).await.unwrap()
+    }
+
+    fn names_on_disk(backend: &Embedded) -> usize {
+        backend.store.engine().unwrap().catalog.range(keys::FIRST_NAME..).count()
+    }
+
+    async fn append(log: &Arc<dyn EventLog>) {
+        log.append(Append::new(vec![Event::new("tick", "{}")])).await.unwrap().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn reading_what_nobody_wrote_leaves_nothing_behind() {
+        let (_folder, backend) = start();
+        for number in 0..1000 {
+            let log = open(&backend, &format!("unknown-{number}")).await;
+            assert_eq!(log.bounds().await.unwrap().end, Position::START);
+            assert_eq!(log.find(Timestamp::now()).await.unwrap(), Position::START);
+            log.trim(Trim { events_max: Some(0), ..Trim::default() }).await.unwrap();
+            assert!(log.read(Position::START, None, ReadLimits::default()).next().now_or_never().is_none());
+        }
+        assert_eq!(names_on_disk(&backend), 0);
+        assert!(backend.partitions.lock().opened() < 10, "what nobody reads any more is remembered");
+        let engine = backend.store.engine().unwrap();
+        assert_eq!(engine.state.iter().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_topic_begins_with_its_first_append_for_everybody_who_has_it_open() {
+        let (_folder, backend) = start();
+        let (reader, writer) = (open(&backend, "t").await, open(&backend, "t").await);
+        let mut events = reader.read(Position::START, None, ReadLimits::default());
+        assert!(events.next().now_or_never().is_none());
+        drop(reader);
+        append(&writer).await;
+        assert!(events.next().await.unwrap().is_ok());
+        assert_eq!(names_on_disk(&backend), 1);
+        // From then on it is known, also when nobody has it open.
+        drop((writer, events));
+        append(&open(&backend, "t").await).await;
+        assert_eq!(open(&backend, "t").await.bounds().await.unwrap().end, Position::offset(2));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_stalls_holds_up_nobody_but_those_who_write() {
+        let (_folder, backend) = start();
+        let backend = Arc::new(backend);
+        let known = open(&backend, "known").await;
+        append(&known).await;
+        backend.create_topic(&"deleted".parse().unwrap(), &TopicSettings::default()).await.unwrap();
+
+        let engine = backend.store.engine().unwrap();
+        engine.stalled.store(true, Ordering::Release);
+        // The only thread of this runtime must stay free. This one ends the stall if it does not.
+        let watchdog = std::thread::spawn({
+            let engine = engine.clone();
+            move || {
+                std::thread::sleep(Duration::from_secs(5));
+                engine.stalled.store(false, Ordering::Release);
+            }
+        });
+        let started = Instant::now();
+        let writes = tokio::spawn({
+            let (backend, meta) = (backend.clone(), backend.meta());
+            async move {
+                let settings = TopicSettings::default();
+                let (created, deleted) = ("created".parse().unwrap(), "deleted".parse().unwrap());
+                let (put, created, deleted, ()) = futures::join!(
+                    meta.put("key", "value".into(), Expected::Absent),
+                    backend.create_topic(&created, &settings),
+                    backend.delete_topic(&deleted, &settings),
+                    async { append(&open(&backend, "new").await).await },
+                );
+                put.and(created).and(deleted).unwrap();
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(known.bounds().await.unwrap().events, Some(1));
+        open(&backend, "unknown").await;
+        assert!(backend.meta().lease("lease", "me", Duration::from_secs(1)).await.unwrap());
+        assert!(!writes.is_finished(), "the engine does not stall");
+        assert!(started.elapsed() < Duration::from_secs(4), "a write blocks a thread of the runtime");
+        engine.stalled.store(false, Ordering::Release);
+        writes.await.unwrap();
+        drop(watchdog);
     }
 }

@@ -34,6 +34,15 @@ pub(crate) struct Queue {
     pub(crate) stop: watch::Sender<bool>,
 }
 
+impl Queue {
+    /// Gives the writer something to do, and waits for its answer.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+}
+
 pub(crate) struct Log {
     pub(crate) partition: Arc<Partition>,
     pub(crate) store: Arc<Store>,
@@ -138,24 +147,24 @@ impl EventLog for Log {
 
     async fn find(&self, time: Timestamp) -> Result<Position> {
         let state = self.partition.state();
+        if state.last == 0 {
+            return Ok(Position::START);
+        }
         self.with_engine(move |engine, key| look::find(engine, &key, state, time)).await
     }
 
     async fn trim(&self, trim: Trim) -> Result<Trimmed> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Trim(self.partition.clone(), trim, reply);
-        self.queue.commands.send(command).map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
+        self.queue.ask(|reply| Command::Trim(self.partition.clone(), trim, reply)).await
     }
 }
 
 impl Log {
-    /// Works with the engine, for which it waits while it is opened again.
+    /// Works with the engine on what is stored, for which it waits while it is opened again.
     async fn with_engine<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Engine, crate::keys::PartitionKey) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let key = self.partition.key;
+        let key = self.partition.stored_key()?;
         let mut waited = Duration::ZERO;
         let engine = loop {
             match self.store.engine() {
@@ -170,9 +179,9 @@ impl Log {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::new(Code::Internal, format!("a read of the embedded log was broken off: {error}")))?
+    done.map_err(|error| Error::new(Code::Internal, format!("work on the embedded log was broken off: {error}")))?
 }
 
 struct Reader {
@@ -186,14 +195,15 @@ impl Reader {
         let offset = after.major();
         let state = self.partition.state();
         if offset < state.low {
-            return Ok(self.gap(after, state).await);
+            return self.gap(after, state).await;
         }
         if let Some(records) = self.partition.recent_after(offset, until, self.limits) {
             let last = records.last().map_or(offset, |record| record.position.major());
             return Ok(Look::Item(ReadItem::Batch(records), last));
         }
         let (partition, limits, engine) = (self.partition.clone(), self.limits, self.store.engine()?);
-        let look = blocking(move || look::look(&partition, &engine, offset, until, limits)).await?;
+        let key = partition.stored_key()?;
+        let look = blocking(move || look::look(&partition, &engine, &key, offset, until, limits)).await?;
         // What was trimmed away meanwhile is a gap, and not simply absent.
         let continues = match &look {
             Look::Item(ReadItem::Batch(records), _) => {
@@ -208,8 +218,8 @@ impl Reader {
     }
 
     /// The gap from here to what is left.
-    async fn gap(&self, after: Position, state: PartitionState) -> Look {
-        let key = self.partition.key;
+    async fn gap(&self, after: Position, state: PartitionState) -> Result<Look> {
+        let key = self.partition.stored_key()?;
         let earliest = match self.store.engine() {
             Ok(engine) => {
                 blocking(move || look::edges(&engine, &key, state)).await.map_or(None, |[earliest, _]| earliest)
@@ -223,6 +233,6 @@ impl Reader {
             lost: state.distance(after.major(), state.low),
             reason: GapReason::Trimmed,
         };
-        Look::Item(ReadItem::Gap(gap), state.low)
+        Ok(Look::Item(ReadItem::Gap(gap), state.low))
     }
 }

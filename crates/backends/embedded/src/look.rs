@@ -54,8 +54,14 @@ impl Stored {
 }
 
 /// Reads the log after `after` and up to `until`.
-pub(crate) fn look(partition: &Partition, engine: &Engine, after: u64, until: u64, limits: ReadLimits) -> Result<Look> {
-    let key = &partition.key;
+pub(crate) fn look(
+    partition: &Partition,
+    engine: &Engine,
+    key: &PartitionKey,
+    after: u64,
+    until: u64,
+    limits: ReadLimits,
+) -> Result<Look> {
     let start = match batch_at(engine, key, partition.state().first, after + 1) {
         Ok(found) => found.map_or(after + 1, |(base, _)| base),
         Err(error) if error.code() == Code::StorageCorrupt => after + 1,

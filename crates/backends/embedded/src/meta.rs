@@ -26,7 +26,7 @@ use synapse_hub_core::{
 use tokio::sync::watch;
 
 use crate::{
-    log::stopping,
+    log::{blocking, stopping},
     store::{Store, failed},
 };
 
@@ -37,6 +37,8 @@ const REVISION_KEY: &[u8] = b"r";
 pub(crate) struct Meta {
     store: Arc<Store>,
     shared: Arc<Shared>,
+    /// Orders the changes.
+    turn: Arc<tokio::sync::Mutex<()>>,
     stop: watch::Sender<bool>,
 }
 
@@ -57,54 +59,80 @@ impl Meta {
         let stored = store.engine()?.meta.get(REVISION_KEY).map_err(failed)?;
         let revision = stored.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes);
         let state = Mutex::new(State { history: VecDeque::new(), forgotten: revision, leases: FxHashMap::default() });
-        Ok(Self { store, shared: Arc::new(Shared { state, revision: watch::Sender::new(revision) }), stop })
+        let shared = Arc::new(Shared { state, revision: watch::Sender::new(revision) });
+        Ok(Self { store, shared, turn: Arc::default(), stop })
     }
 
-    /// Writes a change under the lock that orders all changes.
-    fn change(&self, key: &str, value: Option<Bytes>, expected: Expected) -> Result<Option<u64>> {
-        let mut state = self.shared.state.lock();
-        let engine = self.store.engine()?;
-        let known =
-            engine.meta.get(document_key(key)).map_err(failed)?.and_then(|stored| document(key, Bytes::from(stored)));
-        let fits = match (expected, &known) {
-            (Expected::Any, _) | (Expected::Absent, None) => true,
-            (Expected::Version(version), Some(known)) => known.version == version,
-            _ => false,
-        };
-        if !fits {
-            let now = known.map_or("is not there".to_owned(), |known| format!("has version {}", known.version));
-            return Err(Error::new(
-                Code::Conflict,
-                format!("the document {key:?} {now}; read it again and try with that"),
-            ));
-        }
-        if value.is_none() && known.is_none() {
-            return Ok(None);
-        }
-        let revision = *self.shared.revision.borrow() + 1;
-        let mut batch = engine.database.batch();
-        batch.insert(&engine.meta, REVISION_KEY, revision.to_be_bytes().as_slice());
-        match &value {
-            Some(value) => {
-                let mut stored = BytesMut::with_capacity(8 + value.len());
-                stored.put_u64(revision);
-                stored.extend_from_slice(value);
-                batch.insert(&engine.meta, document_key(key), stored.freeze());
-            }
-            None => batch.remove(&engine.meta, document_key(key)),
-        }
-        engine.commit(batch, Some(PersistMode::Buffer))?;
-        let document = value.map(|value| Document { key: key.to_owned(), value, version: revision });
-        state.history.push_back(Change { revision, key: key.to_owned(), document });
+    /// Makes a change, after all that came before.
+    async fn change(&self, key: &str, value: Option<Bytes>, expected: Expected) -> Result<Option<u64>> {
+        let (store, shared, key) = (self.store.clone(), self.shared.clone(), key.to_owned());
+        let turn = self.turn.clone().lock_owned().await;
+        // The engine may stall. The turn is over when the change is made, even if nobody waits for it any more.
+        blocking(move || {
+            let _turn = turn;
+            let Some(change) = write(&store, *shared.revision.borrow() + 1, key, value, expected)? else {
+                return Ok(None);
+            };
+            Ok(Some(shared.publish(change)))
+        })
+        .await
+    }
+}
+
+impl Shared {
+    /// Shows a change to those who watch.
+    fn publish(&self, change: Change) -> u64 {
+        let revision = change.revision;
+        let mut state = self.state.lock();
+        state.history.push_back(change);
         while state.history.len() > HISTORY
             && let Some(forgotten) = state.history.pop_front()
         {
             state.forgotten = forgotten.revision;
         }
         drop(state);
-        self.shared.revision.send_replace(revision);
-        Ok(Some(revision))
+        self.revision.send_replace(revision);
+        revision
     }
+}
+
+/// Writes a document, or removes it, if it is as expected. `None` when there is nothing to remove.
+fn write(
+    store: &Store,
+    revision: u64,
+    key: String,
+    value: Option<Bytes>,
+    expected: Expected,
+) -> Result<Option<Change>> {
+    let engine = store.engine()?;
+    let known =
+        engine.meta.get(document_key(&key)).map_err(failed)?.and_then(|stored| document(&key, Bytes::from(stored)));
+    let fits = match (expected, &known) {
+        (Expected::Any, _) | (Expected::Absent, None) => true,
+        (Expected::Version(version), Some(known)) => known.version == version,
+        _ => false,
+    };
+    if !fits {
+        let now = known.map_or("is not there".to_owned(), |known| format!("has version {}", known.version));
+        return Err(Error::new(Code::Conflict, format!("the document {key:?} {now}; read it again and try with that")));
+    }
+    if value.is_none() && known.is_none() {
+        return Ok(None);
+    }
+    let mut batch = engine.database.batch();
+    batch.insert(&engine.meta, REVISION_KEY, revision.to_be_bytes().as_slice());
+    match &value {
+        Some(value) => {
+            let mut stored = BytesMut::with_capacity(8 + value.len());
+            stored.put_u64(revision);
+            stored.extend_from_slice(value);
+            batch.insert(&engine.meta, document_key(&key), stored.freeze());
+        }
+        None => batch.remove(&engine.meta, document_key(&key)),
+    }
+    engine.commit(batch, Some(PersistMode::Buffer))?;
+    let document = value.map(|value| Document { key: key.clone(), value, version: revision });
+    Ok(Some(Change { revision, key, document }))
 }
 
 fn check_key(key: &str) -> Result<()> {
@@ -152,12 +180,12 @@ impl MetaStore for Meta {
             let what = format!("a document has at most {DOCUMENT_BYTES_MAX} bytes, this one has {}", value.len());
             return Err(Error::new(Code::InvalidArgument, what));
         }
-        let version = self.change(key, Some(value), expected)?;
+        let version = self.change(key, Some(value), expected).await?;
         version.ok_or_else(|| Error::new(Code::Internal, "a written document has no version"))
     }
 
     async fn delete(&self, key: &str, expected: Expected) -> Result<bool> {
-        Ok(self.change(key, None, expected)?.is_some())
+        Ok(self.change(key, None, expected).await?.is_some())
     }
 
     async fn lease(&self, key: &str, holder: &str, ttl: Duration) -> Result<bool> {

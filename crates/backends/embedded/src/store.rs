@@ -47,6 +47,9 @@ pub(crate) struct Engine {
     pub(crate) expiry: Keyspace,
     pub(crate) catalog: Keyspace,
     pub(crate) meta: Keyspace,
+    /// Makes every write wait.
+    #[cfg(test)]
+    pub(crate) stalled: AtomicBool,
 }
 
 impl Engine {
@@ -76,6 +79,8 @@ impl Engine {
             expiry: keyspace("expiry", SMALL_MEMTABLE_BYTES)?,
             catalog: keyspace("catalog", SMALL_MEMTABLE_BYTES)?,
             meta: keyspace("meta", SMALL_MEMTABLE_BYTES)?,
+            #[cfg(test)]
+            stalled: AtomicBool::new(false),
             database,
         };
         engine.check_format(folder)?;
@@ -97,18 +102,24 @@ impl Engine {
         }
     }
 
-    /// Writes a batch. Waits while the engine has too much to do.
+    /// Writes a batch. Blocks while the engine has too much to do.
     pub(crate) fn commit(&self, batch: OwnedWriteBatch, persist: Option<PersistMode>) -> Result<()> {
         for keyspace in [&self.log, &self.state, &self.producers, &self.dedup, &self.expiry, &self.meta] {
-            while keyspace.sealed_memtable_count() >= SEALED_MEMTABLES_MAX
-                || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
-            {
+            while self.stalls(keyspace) {
                 // This fails once the engine's worker has failed, and so nothing will ever be flushed.
                 self.database.persist(PersistMode::Buffer).map_err(failed)?;
                 std::thread::sleep(STALL_STEP);
             }
         }
         batch.durability(persist).commit().map_err(failed)
+    }
+
+    fn stalls(&self, keyspace: &Keyspace) -> bool {
+        #[cfg(test)]
+        if self.stalled.load(Ordering::Acquire) {
+            return true;
+        }
+        keyspace.sealed_memtable_count() >= SEALED_MEMTABLES_MAX || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
     }
 
     /// Whether the engine has failed: it reads, but will never write again.

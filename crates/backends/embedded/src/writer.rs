@@ -7,14 +7,16 @@ use std::{
 };
 
 use fjall::PersistMode;
+use parking_lot::Mutex;
 use synapse_hub_core::{
-    Code, Error, Event, Result,
+    Code, Error, Event, Result, TopicName,
     backend::{Append, Appended, Trim, Trimmed},
     batch,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
+    catalog,
     group::Group,
     jobs::{Job, PurgeJob, TrimJob},
     keys::{BATCH_HEADER_BYTES, PartitionState},
@@ -34,8 +36,8 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 pub(crate) enum Command {
     Append(Box<Request>),
     Trim(Arc<Partition>, Trim, oneshot::Sender<Result<Trimmed>>),
-    /// Remove the data of this deleted topic.
-    Purge(u64),
+    Create(TopicName, oneshot::Sender<Result<()>>),
+    Delete(TopicName, oneshot::Sender<Result<()>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -60,7 +62,7 @@ pub(crate) fn encode_value(events: &[Event], zstd_level: Option<i32>) -> Vec<u8>
 
 pub(crate) struct Writer {
     store: Arc<Store>,
-    partitions: Partitions,
+    partitions: Arc<Mutex<Partitions>>,
     producers: Producers,
     jobs: VecDeque<Job>,
     /// The batches that are held in memory for readers, the oldest first, and their size.
@@ -74,7 +76,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(store: Arc<Store>, partitions: Partitions, deleted_topics: Vec<u64>) -> Self {
+    pub(crate) fn new(store: Arc<Store>, partitions: Arc<Mutex<Partitions>>, deleted_topics: Vec<u64>) -> Self {
         Self {
             store,
             partitions,
@@ -142,16 +144,36 @@ impl Writer {
                     self.append_all(std::mem::take(&mut appends));
                     self.jobs.push_back(Job::Trim(TrimJob::new(partition, trim), reply));
                 }
-                Command::Purge(topic) => {
+                Command::Create(name, reply) => {
                     self.append_all(std::mem::take(&mut appends));
-                    self.producers.forget_topic(topic);
-                    self.jobs.push_back(Job::Purge(PurgeJob::new(topic)));
+                    let created = self.engine().and_then(|engine| catalog::create(&engine, &name));
+                    self.note_failure(&created);
+                    let _ = reply.send(created);
+                }
+                Command::Delete(name, reply) => {
+                    self.append_all(std::mem::take(&mut appends));
+                    let deleted = self.delete(&name);
+                    self.note_failure(&deleted);
+                    let _ = reply.send(deleted);
                 }
                 Command::Stop(reply) => stop = Some(reply),
             }
         }
         self.append_all(appends);
         stop
+    }
+
+    /// Deletes a topic. The name gets another id when it comes again, so that late writes to the old one are nobody's.
+    fn delete(&mut self, name: &TopicName) -> Result<()> {
+        let engine = self.engine()?;
+        let topic = catalog::remove(&engine, name)?;
+        // Whoever opened it before it was removed is told now, and whoever opens it from now on finds it gone.
+        self.partitions.lock().delete(name);
+        if let Some(topic) = topic {
+            self.producers.forget_topic(topic);
+            self.jobs.push_back(Job::Purge(PurgeJob::new(topic)));
+        }
+        Ok(())
     }
 
     /// Does a little of what is to be done besides.
@@ -240,8 +262,11 @@ impl Writer {
         if let Some(error) = broken {
             return Err(error);
         }
-        let batches = group.write()?.publish(self.store.options.recent_bytes);
-        self.hold_recent(batches);
+        let written = group.write()?;
+        for partition in written.new_partitions() {
+            self.partitions.lock().keep(partition.clone());
+        }
+        self.hold_recent(written.publish(self.store.options.recent_bytes));
         Ok(())
     }
 
@@ -280,8 +305,13 @@ impl Writer {
         self.failed = Some(Instant::now());
         self.store.reopen()?;
         let engine = self.store.engine()?;
-        let partitions: Vec<_> = self.partitions.lock().values().cloned().collect();
-        partitions.iter().try_for_each(|partition| partition.reload(&engine))?;
+        let partitions = self.partitions.lock().all();
+        for partition in partitions {
+            partition.reload(&engine)?;
+            if partition.key().is_some() {
+                self.partitions.lock().keep(partition);
+            }
+        }
         self.failed = None;
         tracing::warn!("the embedded log is open again");
         Ok(engine)
@@ -304,14 +334,14 @@ impl Writer {
                 let _ = reply.send(Err(stopping()));
             }
         }
-        let partitions: Vec<_> = self.partitions.lock().values().cloned().collect();
+        let partitions = self.partitions.lock().known();
         let closed = self.store.engine().and_then(|engine| {
             let mut batch = engine.database.batch();
-            for partition in partitions.iter().filter(|partition| !partition.is_deleted()) {
+            for partition in partitions {
                 let state = partition.state();
-                if state.last > 0 {
+                if let Some(key) = partition.key().filter(|_| state.last > 0) {
                     let state = PartitionState { clean: true, ..state };
-                    batch.insert(&engine.state, partition.key.as_slice(), state.encode());
+                    batch.insert(&engine.state, key.as_slice(), state.encode());
                 }
             }
             engine.commit(batch, Some(PersistMode::SyncAll))

@@ -146,6 +146,7 @@ macro_rules! conformance_suite {
             }
             topics {
                 all_topics_are_listed_once_and_in_order,
+                reading_what_nobody_wrote_leaves_nothing_behind,
                 topics_do_not_mix,
                 creating_a_topic_again_loses_nothing,
                 a_deleted_topic_is_gone,

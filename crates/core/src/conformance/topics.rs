@@ -1,11 +1,15 @@
 //! Promises of topics.
 
+use futures::StreamExt as _;
+
 use super::{
     Harness,
-    support::{End, Fixture, append, bounds, contents, events, name, next, numbers, records, store, take, within},
+    support::{
+        End, Fixture, append, bounds, contents, events, items, name, next, numbers, records, store, take, within,
+    },
 };
 use crate::{
-    Code, Position, TopicName,
+    Code, Position, Timestamp, TopicName,
     backend::{Append, ProducerBatch, ReadLimits},
 };
 
@@ -35,6 +39,30 @@ pub async fn all_topics_are_listed_once_and_in_order<H: Harness>() {
     names.push("partitioned".into());
     names.sort_unstable();
     assert_eq!(list(&fixture).await, names);
+}
+
+pub async fn reading_what_nobody_wrote_leaves_nothing_behind<H: Harness>() {
+    let mut fixture = Fixture::<H>::new().await;
+    let mut waiting = Vec::new();
+    for number in 0..20 {
+        let log = fixture.log(&format!("unknown-{number}")).await;
+        assert_eq!(bounds(&*log).await.end, Position::START);
+        assert_eq!(within("find", log.find(Timestamp::now())).await.unwrap(), Position::START);
+        assert_eq!(items(&*log, Position::START, Position::START).await.len(), 0);
+        waiting.push(log.read(Position::START, None, ReadLimits::default()));
+    }
+    for reader in &mut waiting {
+        assert!(futures::poll!(reader.next()).is_pending());
+    }
+    assert_eq!(list(&fixture).await, Vec::<String>::new());
+    // One of them begins, and those who waited see it.
+    append(&*fixture.log("unknown-7").await, 0..3).await;
+    assert_eq!(numbers(&take(&mut waiting[7], 3).await), [0, 1, 2]);
+    assert_eq!(list(&fixture).await, ["unknown-7"]);
+    drop(waiting);
+    fixture.reopen(End::Shutdown).await;
+    let expected = if fixture.survives() { vec!["unknown-7".to_owned()] } else { Vec::new() };
+    assert_eq!(list(&fixture).await, expected);
 }
 
 pub async fn topics_do_not_mix<H: Harness>() {
