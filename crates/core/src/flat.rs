@@ -211,7 +211,8 @@ fn write_data(event: &Event, out: &mut Vec<u8>) {
             }
         }
     } else {
-        let inner = data[1..data.len() - 1].trim_ascii();
+        // Data that was not checked may end where it begins.
+        let inner = data.get(1..data.len() - 1).unwrap_or_default().trim_ascii();
         if !inner.is_empty() {
             out.push(b',');
             out.extend_from_slice(inner);
@@ -297,6 +298,13 @@ mod tests {
         event.more_mut().data_content_type = "application/octet-stream".into();
         let flat: serde_json::Value = serde_json::from_slice(&encode(&event)).unwrap();
         assert_eq!(flat["data_base64"], "/w==");
+    }
+
+    #[test]
+    fn data_that_was_not_checked_does_no_harm() {
+        for data in ["{", "{}", "{{", " { ", "{\"a"] {
+            assert!(encode(&Event::new("t", data)).ends_with(b"}"), "{data}");
+        }
     }
 
     #[test]
