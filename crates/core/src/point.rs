@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use crate::{Code, Cursor, Error, Position, Timestamp};
+use crate::{Code, Cursor, Error, Position, Timestamp, time};
 
 /// A place in history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +37,18 @@ impl FromStr for Point {
         if let Some(duration) = text.strip_prefix('-').and_then(duration) {
             return Ok(Self::Time(Timestamp::now().minus(duration)));
         }
-        if let Ok(time) = text.parse() {
-            return Ok(Self::Time(time));
+        if is_month(text) {
+            let what = format!("{text} may be a month or a position; write a month by its first day, {text}-01");
+            return Err(Error::new(Code::InvalidReplayPoint, what));
         }
         if let Ok(position) = text.parse() {
             return Ok(Self::Position(position));
+        }
+        if let Ok(time) = text.parse() {
+            return Ok(Self::Time(time));
+        }
+        if let Some(what) = time::out_of_range(text) {
+            return Err(Error::new(Code::InvalidReplayPoint, what));
         }
         let shown: String = text.chars().take(80).collect();
         Err(Error::new(
@@ -52,6 +59,15 @@ impl FromStr for Point {
             ),
         ))
     }
+}
+
+/// `2025-01`. As a position it is of no use: ids of Redis were that small in 1970, and offsets have no second part.
+fn is_month(text: &str) -> bool {
+    let Some((year, month)) = text.split_once('-') else { return false };
+    let digits = |text: &str, range: std::ops::RangeInclusive<u32>| {
+        text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse().is_ok_and(|number| range.contains(&number))
+    };
+    year.len() == 4 && month.len() == 2 && digits(year, 1678..=2261) && digits(month, 1..=12)
 }
 
 /// `90m`, `1h30m`, `7d`, `1.5h`: numbers with the units ms, s, m, h, d, w.
@@ -91,8 +107,14 @@ mod tests {
         assert!(matches!("-90m".parse().unwrap(), Point::Time(_)));
         assert!(matches!("-1h30m".parse().unwrap(), Point::Time(_)));
         assert!(matches!("42".parse().unwrap(), Point::Position(_)));
+        assert!(matches!("20250101".parse().unwrap(), Point::Position(_)), "digits alone are an offset");
         assert!(matches!("1735689600000-0".parse().unwrap(), Point::Position(_)));
         assert!(matches!("model-events/0@42".parse().unwrap(), Point::Cursor(_)));
+        for (text, hint) in [("2025-01", "2025-01-01"), ("9999-12-31", "from 1678 to 2261")] {
+            let error = text.parse::<Point>().unwrap_err();
+            assert_eq!(error.code(), Code::InvalidReplayPoint);
+            assert!(error.message().contains(hint), "{text}: {error}");
+        }
         for text in ["", "soon", "-", "-5x", "2025-1-1x", "@"] {
             assert!(text.parse::<Point>().is_err(), "{text:?}");
         }

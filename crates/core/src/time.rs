@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use jiff::{civil, tz::TimeZone};
+use jiff::{civil, fmt::temporal::Pieces, tz::TimeZone};
 
 use crate::{Code, Error};
 
@@ -71,13 +71,20 @@ impl FromStr for Timestamp {
             TimeZone::UTC.to_timestamp(civil).ok()
         });
         parsed.and_then(|timestamp| i64::try_from(timestamp.as_nanosecond()).ok()).map(Self).ok_or_else(|| {
-            let shown: String = text.chars().take(60).collect();
-            Error::new(
-                Code::InvalidTimestamp,
-                format!("{shown:?} is not a time; write it as in RFC 3339, for instance 2025-01-01T12:00:00Z"),
-            )
+            let what = out_of_range(text).unwrap_or_else(|| {
+                let shown: String = text.chars().take(60).collect();
+                format!("{shown:?} is not a time; write it as in RFC 3339, for instance 2025-01-01T12:00:00Z")
+            });
+            Error::new(Code::InvalidTimestamp, what)
         })
     }
+}
+
+/// What to say of a text that is a time, but one that no [`Timestamp`] reaches.
+pub(crate) fn out_of_range(text: &str) -> Option<String> {
+    let year = Pieces::parse(text).ok()?.date().year();
+    let known = (1678..=2261).contains(&year);
+    (!known).then(|| format!("the year {year} is out of range; times are from 1678 to 2261"))
 }
 
 #[cfg(test)]
@@ -94,6 +101,10 @@ mod tests {
             ("2025-01-01", "2025-01-01T00:00:00Z"),
         ] {
             assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["1600-01-01", "9999-12-31T23:59:59Z", "2300-01-01T00:00:00+02:00"] {
+            let error = text.parse::<Timestamp>().unwrap_err();
+            assert!(error.message().contains("from 1678 to 2261"), "{text}: {error}");
         }
         for text in ["", "yesterday", "2025-13-01", "25-01-01", "1735689600"] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
