@@ -213,6 +213,9 @@ async fn every_acknowledged_event_is_there_exactly_once_after_redis_was_killed_u
         .into_iter()
         .map(|record| (record.position, record.event.id().parse::<usize>().unwrap()))
         .collect();
+    let missing: Vec<_> = expected.iter().filter(|(position, _)| !found.contains_key(position)).collect();
+    let twice: Vec<_> = found.iter().filter(|(position, _)| !expected.contains_key(position)).collect();
+    assert!(missing.is_empty() && twice.is_empty(), "missing: {missing:?}; not acknowledged: {twice:?}");
     assert_eq!(found, expected);
     // The reader that was there all the time has seen the same, without a gap.
     let live = take(&mut items, expected.len()).await;
