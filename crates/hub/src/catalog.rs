@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use futures::StreamExt as _;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use synapse_hub_core::{
     Code, Error, PartitionId, Result, TopicName, TopicSettings,
@@ -29,10 +29,20 @@ pub(crate) struct Topic {
     /// Version of the settings; 0 when the topic was never declared.
     pub(crate) revision: u64,
     pub(crate) metrics: Arc<TopicMetrics>,
-    /// Cancelled when the topic is deleted or its settings change: whoever holds it asks the catalog again.
-    pub(crate) stale: CancellationToken,
+    fate: OnceLock<Fate>,
+    /// Counts this topic among those in use that nobody declared.
+    _undeclared: Option<Arc<()>>,
     partitions: Vec<OnceLock<Partition>>,
     opening: tokio::sync::Mutex<()>,
+}
+
+/// Why a topic is no longer to be used: whoever holds it asks the catalog again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was declared. It has settings now, and still the same events.
+    Declared,
+    /// It was deleted with all its events, and perhaps made anew since.
+    Deleted,
 }
 
 #[derive(Clone)]
@@ -46,6 +56,11 @@ impl Topic {
         self.revision > 0
     }
 
+    /// What became of it, if it is no longer to be used.
+    pub(crate) fn fate(&self) -> Option<Fate> {
+        self.fate.get().copied()
+    }
+
     pub(crate) fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + '_ {
         (0..self.settings.partitions).map(|partition| PartitionId::new(self.name.clone(), partition))
     }
@@ -56,13 +71,30 @@ pub(crate) struct Catalog {
     backend: Arc<dyn Backend>,
     options: HubOptions,
     metrics: Arc<Metrics>,
-    topics: RwLock<FxHashMap<TopicName, Arc<Topic>>>,
-    /// All names: declared ones and those found on the backend.
-    names: Mutex<BTreeSet<TopicName>>,
-    /// Changes whenever `names` or a topic does.
+    known: RwLock<Known>,
+    /// Changes whenever a name or a declared topic comes or goes.
     changed: watch::Sender<u64>,
+    /// Shared by the undeclared topics that are in use, which counts them.
+    undeclared: Arc<()>,
     /// Shared by subscriptions with wildcards: while there are any, the backend is looked at for new topics.
     wildcards: Arc<()>,
+}
+
+/// What this hub knows of topics.
+#[derive(Default)]
+struct Known {
+    declared: FxHashMap<TopicName, Arc<Topic>>,
+    /// Topics that nobody declared, while somebody uses them: anybody can ask for any name, which must not leave anything
+    /// behind.
+    undeclared: FxHashMap<TopicName, Weak<Topic>>,
+    /// All names: declared ones and those found on the backend.
+    names: BTreeSet<TopicName>,
+}
+
+impl Known {
+    fn get(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.declared.get(name).cloned().or_else(|| self.undeclared.get(name)?.upgrade())
+    }
 }
 
 impl Catalog {
@@ -76,9 +108,9 @@ impl Catalog {
             backend,
             options,
             metrics,
-            topics: RwLock::default(),
-            names: Mutex::default(),
+            known: RwLock::default(),
             changed: watch::Sender::new(0),
+            undeclared: Arc::default(),
             wildcards: Arc::default(),
         });
         let revision = catalog.backend.meta().revision().await?;
@@ -103,19 +135,17 @@ impl Catalog {
 
     /// All known names, in order.
     pub(crate) fn names(&self) -> Vec<TopicName> {
-        self.names.lock().iter().cloned().collect()
+        self.known.read().names.iter().cloned().collect()
     }
 
-    /// Topics that are in use on this hub.
-    pub(crate) fn in_use(&self) -> Vec<Arc<Topic>> {
-        self.topics.read().values().cloned().collect()
+    /// The topics that were created through Synapse.
+    pub(crate) fn declared(&self) -> Vec<Arc<Topic>> {
+        self.known.read().declared.values().cloned().collect()
     }
 
     /// The topic to publish to; it is created when it does not exist and that is allowed.
     pub(crate) async fn for_publish(&self, name: &TopicName) -> Result<Arc<Topic>> {
-        if let Some(topic) = self.topics.read().get(name)
-            && topic.declared()
-        {
+        if let Some(topic) = self.known.read().declared.get(name) {
             return Ok(topic.clone());
         }
         if let Some(document) = self.backend.meta().get(&key(name)).await? {
@@ -124,53 +154,99 @@ impl Catalog {
         if !self.options.auto_create {
             return Err(not_found(name, "create it first (`synapse topics create`), or allow `topics.auto_create`"));
         }
-        self.create(name, self.options.default_topic.clone()).await
+        match self.create(name, self.options.default_topic.clone()).await {
+            // What another program writes there stays readable.
+            Err(error) if error.code() == Code::TopicExists => self.create(name, self.plain_settings()).await,
+            created => created,
+        }
     }
 
     /// The topic to read from. One that nobody made yet is empty, where topics are created by publishing.
     pub(crate) async fn for_read(&self, name: &TopicName) -> Result<Arc<Topic>> {
-        if let Some(topic) = self.topics.read().get(name) {
+        if let Some(topic) = self.current(name) {
+            return Ok(topic);
+        }
+        if let Some(document) = self.backend.meta().get(&key(name)).await? {
+            return self.adopt(&document);
+        }
+        if !self.options.auto_create {
+            return self.existing(name).await;
+        }
+        self.check_room(name)?;
+        Ok(self.known(name))
+    }
+
+    /// Refuses another undeclared topic when as many topics are in use as there may be.
+    fn check_room(&self, name: &TopicName) -> Result<()> {
+        let in_use = self.known.read().declared.len() + self.undeclared_in_use();
+        if in_use < self.options.limits.topics {
+            return Ok(());
+        }
+        let what = format!(
+            "{in_use} topics are in use already (`limits.topics`), so that one that nobody made cannot be read; create it, or raise the limit"
+        );
+        Err(Error::new(Code::Overloaded, what).topic(name.as_str()))
+    }
+
+    fn undeclared_in_use(&self) -> usize {
+        Arc::strong_count(&self.undeclared) - 1
+    }
+
+    /// The topic as this hub knows it, without asking the backend.
+    pub(crate) fn current(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.known.read().get(name)
+    }
+
+    /// As [`Catalog::current`]; one that was only found on the backend has the default settings.
+    pub(crate) fn known(&self, name: &TopicName) -> Arc<Topic> {
+        if let Some(topic) = self.current(name) {
+            return topic;
+        }
+        let mut known = self.known.write();
+        if let Some(topic) = known.get(name) {
+            return topic;
+        }
+        // Swept when most of them are out of use, so that each costs the same however many there are.
+        if known.undeclared.len() > 2 * self.undeclared_in_use() {
+            known.undeclared.retain(|_, topic| topic.strong_count() > 0);
+        }
+        let mut topic = Topic::new(name.clone(), self.plain_settings(), 0, &self.metrics);
+        topic._undeclared = Some(self.undeclared.clone());
+        let topic = Arc::new(topic);
+        known.undeclared.insert(name.clone(), Arc::downgrade(&topic));
+        topic
+    }
+
+    /// The settings of topics that other programs write: in one partition, under the plain name.
+    fn plain_settings(&self) -> TopicSettings {
+        TopicSettings { partitions: 1, ..self.options.default_topic.clone() }
+    }
+
+    /// The topic, if it was declared or holds events.
+    ///
+    /// # Errors
+    /// `topic_not_found`.
+    pub(crate) async fn existing(&self, name: &TopicName) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.known.read().declared.get(name) {
             return Ok(topic.clone());
         }
         if let Some(document) = self.backend.meta().get(&key(name)).await? {
             return self.adopt(&document);
         }
-        if !self.options.auto_create && !self.exists(name).await? {
+        if !self.backend.list_topics().await?.contains(name) {
             return Err(not_found(name, "see `synapse topics list` for those that exist"));
         }
-        Ok(self.insert(self.undeclared(name)))
-    }
-
-    /// The topic as this hub knows it, without asking the backend.
-    pub(crate) fn current(&self, name: &TopicName) -> Option<Arc<Topic>> {
-        self.topics.read().get(name).cloned()
-    }
-
-    /// As [`Catalog::current`]; one that was only found on the backend has the default settings.
-    pub(crate) fn known(&self, name: &TopicName) -> Arc<Topic> {
-        self.current(name).unwrap_or_else(|| self.insert(self.undeclared(name)))
-    }
-
-    fn undeclared(&self, name: &TopicName) -> Topic {
-        let settings = TopicSettings { partitions: 1, ..self.options.default_topic.clone() };
-        Topic::new(name.clone(), settings, 0, &self.metrics)
-    }
-
-    /// Whether the topic was declared or holds events.
-    pub(crate) async fn exists(&self, name: &TopicName) -> Result<bool> {
-        if self.topics.read().get(name).is_some_and(|topic| topic.declared()) {
-            return Ok(true);
-        }
-        if self.backend.meta().get(&key(name)).await?.is_some() {
-            return Ok(true);
-        }
-        Ok(self.backend.list_topics().await?.contains(name))
+        Ok(self.known(name))
     }
 
     /// Declares a topic. Another hub may do the same at the same moment: then theirs holds.
+    ///
+    /// # Errors
+    /// `topic_exists` when it would have several partitions and holds events that another program wrote in one: they
+    /// would not be found again.
     pub(crate) async fn create(&self, name: &TopicName, settings: TopicSettings) -> Result<Arc<Topic>> {
         settings.validate().map_err(|error| error.topic(name.as_str()))?;
-        if self.names.lock().len() >= self.options.limits.topics {
+        if self.known.read().names.len() >= self.options.limits.topics {
             return Err(Error::new(
                 Code::InvalidTopicSettings,
                 format!(
@@ -180,11 +256,21 @@ impl Catalog {
             )
             .topic(name.as_str()));
         }
+        if settings.partitions > 1 && self.holds_plain_events(name).await? {
+            return match self.backend.meta().get(&key(name)).await? {
+                // It was declared just now, and they are its own.
+                Some(document) => self.adopt(&document),
+                None => {
+                    let what = "it holds events that another program wrote, in one partition; create it with one, or delete it first";
+                    Err(Error::new(Code::TopicExists, what).topic(name.as_str()))
+                }
+            };
+        }
         self.backend.create_topic(name, &settings).await?;
         let value = serde_json::to_vec(&settings).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         let meta = self.backend.meta();
         match meta.put(&key(name), value.into(), Expected::Absent).await {
-            Ok(version) => Ok(self.insert(Topic::new(name.clone(), settings, version, &self.metrics))),
+            Ok(version) => Ok(self.declare(Topic::new(name.clone(), settings, version, &self.metrics))),
             Err(error) if error.code() == Code::Conflict => match meta.get(&key(name)).await? {
                 Some(document) => self.adopt(&document),
                 None => Err(error.topic(name.as_str())),
@@ -193,15 +279,23 @@ impl Catalog {
         }
     }
 
+    /// Whether the topic holds events where other programs write and look for them.
+    async fn holds_plain_events(&self, name: &TopicName) -> Result<bool> {
+        let log = self.backend.open(&PartitionId::new(name.clone(), 0), &self.plain_settings()).await?;
+        match log.bounds().await {
+            Ok(bounds) => Ok(bounds.latest.is_some()),
+            // Something else has that name on the backend, which partitions do not touch.
+            Err(error) if error.code() == Code::BackendWrongType => Ok(false),
+            Err(error) => Err(error.topic(name.as_str())),
+        }
+    }
+
     /// Deletes a topic with all its events.
     pub(crate) async fn delete(&self, name: &TopicName) -> Result<()> {
-        if !self.exists(name).await? {
-            return Err(not_found(name, "see `synapse topics list` for those that exist"));
-        }
-        let topic = self.for_read(name).await?;
+        let topic = self.existing(name).await?;
         self.backend.meta().delete(&key(name), Expected::Any).await?;
         self.backend.delete_topic(name, &topic.settings).await?;
-        self.forget(name);
+        self.forget(name, |known| known.revision <= topic.revision);
         Ok(())
     }
 
@@ -230,7 +324,7 @@ impl Catalog {
     pub(crate) async fn discover(&self) -> Result<()> {
         let found = self.backend.list_topics().await?;
         let new = {
-            let mut names = self.names.lock();
+            let names = &mut self.known.write().names;
             let before = names.len();
             names.extend(found);
             names.len() != before
@@ -300,7 +394,8 @@ impl Catalog {
             }
             None => {
                 if let Some(Ok(name)) = change.key.strip_prefix(TOPIC_KEYS).map(str::parse) {
-                    self.forget(&name);
+                    // One that nobody declared was not meant, and one that is newer was made since.
+                    self.forget(&name, |known| known.declared() && known.revision < change.revision);
                 }
             }
         }
@@ -308,7 +403,7 @@ impl Catalog {
 
     fn adopt(&self, document: &Document) -> Result<Arc<Topic>> {
         let name: TopicName = document.key.trim_start_matches(TOPIC_KEYS).parse()?;
-        if let Some(topic) = self.topics.read().get(&name)
+        if let Some(topic) = self.known.read().declared.get(&name)
             && topic.revision >= document.version
         {
             return Ok(topic.clone());
@@ -317,32 +412,41 @@ impl Catalog {
             let what = format!("its stored settings cannot be read ({error}); was it made by a newer version?");
             Error::new(Code::InvalidTopicSettings, what).topic(name.as_str())
         })?;
-        Ok(self.insert(Topic::new(name, settings, document.version, &self.metrics)))
+        Ok(self.declare(Topic::new(name, settings, document.version, &self.metrics)))
     }
 
-    fn insert(&self, topic: Topic) -> Arc<Topic> {
+    fn declare(&self, topic: Topic) -> Arc<Topic> {
         let topic = {
-            let mut topics = self.topics.write();
-            match topics.get(&topic.name) {
-                Some(known) if known.revision >= topic.revision => return known.clone(),
-                Some(known) => known.stale.cancel(),
+            let mut known = self.known.write();
+            match known.get(&topic.name) {
+                Some(other) if other.revision >= topic.revision => return other,
+                // Settings are written once: where there are others now, the topic was deleted in between.
+                Some(other) => other.end(if other.declared() { Fate::Deleted } else { Fate::Declared }),
                 None => {}
             }
             let topic = Arc::new(topic);
-            topics.insert(topic.name.clone(), topic.clone());
+            known.undeclared.remove(&topic.name);
+            known.declared.insert(topic.name.clone(), topic.clone());
+            known.names.insert(topic.name.clone());
             topic
         };
-        if topic.declared() {
-            self.names.lock().insert(topic.name.clone());
-        }
         self.changed.send_modify(|version| *version += 1);
         topic
     }
 
-    fn forget(&self, name: &TopicName) {
-        self.names.lock().remove(name);
-        if let Some(topic) = self.topics.write().remove(name) {
-            topic.stale.cancel();
+    /// Forgets a topic that was deleted, unless the one that is known now is another.
+    fn forget(&self, name: &TopicName, is_deleted: impl Fn(&Topic) -> bool) {
+        {
+            let mut known = self.known.write();
+            if let Some(topic) = known.get(name) {
+                if !is_deleted(&topic) {
+                    return;
+                }
+                topic.end(Fate::Deleted);
+            }
+            known.declared.remove(name);
+            known.undeclared.remove(name);
+            known.names.remove(name);
         }
         self.changed.send_modify(|version| *version += 1);
     }
@@ -357,14 +461,20 @@ impl Topic {
             settings,
             revision,
             metrics,
-            stale: CancellationToken::new(),
+            fate: OnceLock::new(),
+            _undeclared: None,
             partitions,
             opening: tokio::sync::Mutex::new(()),
         }
     }
+
+    fn end(&self, fate: Fate) {
+        // The first fate is the one that counts: nobody finds the topic in the catalog after it.
+        let _ = self.fate.set(fate);
+    }
 }
 
-pub(crate) fn not_found(name: &TopicName, advice: &str) -> Error {
+fn not_found(name: &TopicName, advice: &str) -> Error {
     Error::new(Code::TopicNotFound, format!("there is no such topic; {advice}")).topic(name.as_str())
 }
 

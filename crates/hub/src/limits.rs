@@ -33,7 +33,8 @@ pub struct Limits {
     pub append_bytes: usize,
     /// How many batches of one publishing stream are under way, before the hub stops reading from it.
     pub stream_inflight_batches: usize,
-    /// The most topics; publishing to a new one is refused beyond it.
+    /// The most topics; publishing to a new one is refused beyond it, and so is reading one that nobody made, when so many
+    /// are in use.
     pub topics: usize,
     /// How many topics have metric series of their own; the rest share the series `other`.
     pub metric_topics: usize,

@@ -71,9 +71,10 @@ pub type Pending = BoxFuture<'static, Result<Published>>;
 pub struct Published {
     /// Where each event stands; `None` for those that were not stored.
     pub positions: Vec<Option<Placed>>,
-    /// The id of each event; empty for those that were not stored.
+    /// The id of each event; empty for those that were not stored, and for those of a recognised retry that came without
+    /// one: the hub gave them theirs when they were stored.
     pub ids: Vec<ByteString>,
-    /// Whether the hub gave any of the ids.
+    /// Whether the hub gives ids to any of the events.
     pub ids_given: bool,
     /// The batch is a retry that was recognised by its producer's number.
     pub duplicate: bool,
@@ -154,7 +155,8 @@ struct Checked {
     refused: Vec<Refusal>,
     total: usize,
     counts: TypeCounts,
-    ids_given: bool,
+    /// The index in the request of each event that came without an id.
+    ids_given: Vec<u32>,
 }
 
 impl Checked {
@@ -206,7 +208,7 @@ fn check(hub: &Inner, payload: Payload, traceparent: Option<&ByteString>) -> Res
         refused: Vec::new(),
         total,
         counts: TypeCounts::default(),
-        ids_given: false,
+        ids_given: Vec::new(),
     };
     let now = Timestamp::now();
     for (index, event) in decoded.into_iter().enumerate() {
@@ -215,7 +217,9 @@ fn check(hub: &Inner, payload: Payload, traceparent: Option<&ByteString>) -> Res
             if !read_as_json {
                 check_data(&event, limits)?;
             }
-            checked.ids_given |= event.id().is_empty();
+            if event.id().is_empty() {
+                checked.ids_given.push(index as u32);
+            }
             complete(&mut event, now, &hub.options.default_source, traceparent);
             Ok(event)
         });
@@ -337,7 +341,7 @@ async fn store(
     let mut published = Published {
         positions: vec![None; checked.total],
         ids: vec![ByteString::new(); checked.total],
-        ids_given: checked.ids_given,
+        ids_given: !checked.ids_given.is_empty(),
         guarantee: guarantee.0,
         level: guarantee.1,
         ..Published::default()
@@ -357,7 +361,7 @@ async fn store(
         commits.push((part.partition, part.indices, log.append(append).await?));
     }
     published.refused = std::mem::take(&mut checked.refused);
-    let (hub, counts) = (hub.clone(), checked.counts);
+    let (hub, counts, ids_given) = (hub.clone(), checked.counts, checked.ids_given);
     Ok(async move {
         let mut duplicates = 0;
         for (partition, indices, commit) in commits {
@@ -365,7 +369,7 @@ async fn store(
                 hub.metrics.publish_failed(error.code());
                 error.topic(topic.name.as_str())
             })?;
-            duplicates += place(&mut published, partition, &indices, appended);
+            duplicates += place(&mut published, partition, &indices, appended, &ids_given);
         }
         timer.observe(&hub.metrics.append_seconds);
         topic.metrics.count_published(&counts, duplicates);
@@ -375,11 +379,15 @@ async fn store(
 }
 
 /// Notes where the events of a part stand; returns how many were recognised as stored before.
-fn place(published: &mut Published, partition: u32, indices: &[usize], appended: Appended) -> u64 {
+fn place(published: &mut Published, partition: u32, indices: &[usize], appended: Appended, ids_given: &[u32]) -> u64 {
     let request_index = |at: usize| indices.get(at).copied().unwrap_or(at);
     for (at, position) in appended.positions.iter().enumerate() {
         if let Some(place) = published.positions.get_mut(request_index(at)) {
             *place = Some(Placed { partition, position: *position });
+        }
+        if appended.duplicate && ids_given.binary_search(&(request_index(at) as u32)).is_ok() {
+            // The event that is stored has another.
+            published.ids[request_index(at)] = ByteString::new();
         }
     }
     published.duplicate |= appended.duplicate;

@@ -8,11 +8,7 @@ use synapse_hub_core::{
     backend::{Bounds, Guarantee, Trim},
 };
 
-use crate::{
-    catalog::{Topic, not_found},
-    hub::Inner,
-    resolve,
-};
+use crate::{catalog::Topic, hub::Inner, resolve};
 
 /// The topics of a hub.
 #[derive(Clone)]
@@ -70,7 +66,7 @@ impl Topics {
     /// # Errors
     /// `topic_not_found`.
     pub async fn describe(&self, name: &TopicName) -> Result<TopicDescription> {
-        let topic = self.existing(name).await?;
+        let topic = self.hub.catalog.existing(name).await?;
         self.describe_topic(&topic).await
     }
 
@@ -92,7 +88,10 @@ impl Topics {
             return Err(Error::new(Code::Unsupported, what).topic(name.as_str()).field("layout"));
         }
         let catalog = &self.hub.catalog;
-        let known = if catalog.exists(name).await? { Some(catalog.for_read(name).await?) } else { None };
+        let known = match catalog.existing(name).await {
+            Err(error) if error.code() == Code::TopicNotFound => None,
+            known => Some(known?),
+        };
         let exists = |why: &str| Err(Error::new(Code::TopicExists, why).topic(name.as_str()));
         if let Some(known) = &known
             && known.declared()
@@ -123,7 +122,7 @@ impl Topics {
     /// # Errors
     /// `topic_not_found`, `invalid_argument`, `invalid_replay_point`.
     pub async fn trim(&self, name: &TopicName, request: TrimRequest) -> Result<(Option<u64>, TopicDescription)> {
-        let topic = self.existing(name).await?;
+        let topic = self.hub.catalog.existing(name).await?;
         if request.before.is_none() && request.keep_events.is_none() {
             let what = "say what to remove: everything `before` a place, or all but `keep_events`";
             return Err(Error::new(Code::InvalidArgument, what).topic(name.as_str()));
@@ -143,13 +142,6 @@ impl Topics {
             removed = removed.zip(trimmed.removed).map(|(sum, more)| sum + more);
         }
         Ok((removed, self.describe_topic(&topic).await?))
-    }
-
-    async fn existing(&self, name: &TopicName) -> Result<Arc<Topic>> {
-        if !self.hub.catalog.exists(name).await? {
-            return Err(not_found(name, "see `synapse topics list` for those that exist"));
-        }
-        self.hub.catalog.for_read(name).await
     }
 
     async fn describe_topic(&self, topic: &Topic) -> Result<TopicDescription> {

@@ -26,7 +26,7 @@ pub use self::delivery::{Delivery, EndReason, Item};
 use self::{delivery::Selection, history::Step};
 use crate::{
     Filters, SharedBatch,
-    catalog::Topic,
+    catalog::{Fate, Topic},
     hub::Inner,
     resolve::{self, End},
     tail::{Found, Member, Waker},
@@ -76,6 +76,8 @@ pub struct Subscription {
     events_max: usize,
     bytes_max: usize,
     readers: Vec<Reader>,
+    /// The readers of topics that are gone, by their index, whose places others may take.
+    vacant: Vec<usize>,
     by_partition: FxHashMap<PartitionId, usize>,
     history: SelectAll<BoxStream<'static, (usize, u64, Result<Step>)>>,
     waker: Arc<Waker>,
@@ -109,6 +111,8 @@ enum State {
     Live(Member),
     /// Has nothing more to read.
     Done,
+    /// Was told by the log that the topic was deleted, which the catalog may not know yet.
+    Deleted,
 }
 
 /// Opens a subscription.
@@ -135,6 +139,7 @@ pub(crate) async fn open(hub: Arc<Inner>, request: SubscribeRequest) -> Result<S
         events_max: request.batch_events_max.unwrap_or(usize::MAX).clamp(1, limits.delivery_events.max(1)),
         bytes_max: request.batch_bytes_max.unwrap_or(usize::MAX).clamp(1, limits.delivery_bytes.max(1)),
         readers: Vec::new(),
+        vacant: Vec::new(),
         by_partition: FxHashMap::default(),
         history: SelectAll::new(),
         waker: Waker::new(),
@@ -219,7 +224,8 @@ impl Subscription {
 
     fn all_done(&self) -> bool {
         let fixed = self.wildcards.is_none() || self.until.is_some();
-        fixed && self.queue.is_empty() && self.readers.iter().all(|reader| matches!(reader.state, State::Done))
+        let done = |reader: &Reader| matches!(reader.state, State::Done | State::Deleted);
+        fixed && self.queue.is_empty() && self.readers.iter().all(done)
     }
 
     /// Waits until there may be something to do. Holds nothing across the wait that dropping it would lose.
@@ -346,8 +352,8 @@ impl Subscription {
         self.set_done(index);
         match error.code() {
             Code::ShuttingDown => self.end(EndReason::Shutdown),
-            // What became of the topic is looked at on its own.
-            Code::TopicNotFound if self.wildcards.is_some() => {}
+            // It is dropped when the catalog knows it as well, which would bring it back before.
+            Code::TopicNotFound if self.wildcards.is_some() => self.readers[index].state = State::Deleted,
             Code::TopicNotFound => self.end(EndReason::TopicDeleted),
             _ => self.queue.push_back(Err(error.topic(self.readers[index].id.topic.as_str()))),
         }
@@ -421,9 +427,17 @@ impl Subscription {
     }
 
     fn add_reader(&mut self, topic: Arc<Topic>, id: PartitionId, after: Position, until: Option<End>) {
-        let index = self.readers.len();
+        let index = self.vacant.pop().unwrap_or(self.readers.len());
         self.by_partition.insert(id.clone(), index);
-        self.readers.push(Reader { id, topic, generation: 0, until, state: State::Done });
+        let mut reader = Reader { id, topic, generation: 0, until, state: State::Done };
+        match self.readers.get_mut(index) {
+            Some(vacant) => {
+                // What its streams still yield is known as old.
+                reader.generation = vacant.generation;
+                *vacant = reader;
+            }
+            None => self.readers.push(reader),
+        }
         self.read_history(index, after);
     }
 
@@ -468,13 +482,15 @@ impl Subscription {
         }
     }
 
-    /// Topics that were deleted end; those whose settings changed are read through their new form.
+    /// Topics that were deleted end; those that were declared are read with the settings that they have now.
     fn follow_topics(&mut self) {
-        let stale: Vec<usize> = (0..self.readers.len()).filter(|&index| self.readers[index].is_stale()).collect();
-        for index in stale {
-            match self.hub.catalog.current(&self.readers[index].id.topic) {
-                Some(topic) => self.read_anew(index, topic),
-                None => self.drop_deleted(index),
+        for index in 0..self.readers.len() {
+            let reader = &self.readers[index];
+            let Some(fate) = reader.topic.fate() else { continue };
+            match (&reader.state, fate, self.hub.catalog.current(&reader.id.topic)) {
+                (State::Done, ..) => {}
+                (State::History | State::Live(_), Fate::Declared, Some(topic)) => self.read_anew(index, topic),
+                _ => self.drop_deleted(index),
             }
         }
     }
@@ -486,11 +502,7 @@ impl Subscription {
             _ => self.cursor.get(&reader.id).unwrap_or(Position::START),
         };
         reader.topic = topic.clone();
-        if reader.id.partition < topic.settings.partitions {
-            self.read_history(index, after);
-        } else {
-            self.set_done(index);
-        }
+        self.read_history(index, after);
         for id in topic.partition_ids().collect::<Vec<_>>() {
             if !self.by_partition.contains_key(&id) && self.until.is_none() {
                 self.add_reader(topic.clone(), id, Position::START, None);
@@ -500,6 +512,7 @@ impl Subscription {
 
     fn drop_deleted(&mut self, index: usize) {
         self.set_done(index);
+        self.vacant.push(index);
         let id = self.readers[index].id.clone();
         self.by_partition.remove(&id);
         self.cursor.remove(&id);
@@ -539,10 +552,6 @@ impl Reader {
             (State::Live(_), Some(End::Time(until))) => Some(until),
             _ => None,
         }
-    }
-
-    fn is_stale(&self) -> bool {
-        !matches!(self.state, State::Done) && self.topic.stale.is_cancelled()
     }
 }
 

@@ -1,82 +1,21 @@
 //! The promises of the hub, on the memory backend.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+#![allow(clippy::unwrap_used, reason = "helpers of tests are no tests to clippy")]
+
+mod faulty;
+mod support;
+mod topics;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use synapse_hub_core::{
-    Code, Cursor, Point, Position, Timestamp, TopicName, TopicSettings,
+    Code, Cursor, Point, Position, Timestamp, TopicSettings,
     backend::{GapReason, ProducerBatch},
 };
-use synapse_hub_hub::{
-    EndReason, Filters, Hub, HubOptions, Item, Limits, Payload, Publication, Published, SubscribeRequest, Subscription,
-    TrimRequest,
-};
-use synapse_hub_memory::Memory;
+use synapse_hub_hub::{EndReason, Item, Payload, Publication, SubscribeRequest, TrimRequest};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn hub_with(change: impl FnOnce(&mut HubOptions)) -> Hub {
-    let mut options = HubOptions { topic_discovery: Duration::from_millis(50), ..HubOptions::default() };
-    change(&mut options);
-    Hub::start(Arc::new(Memory::new()), options).await.unwrap()
-}
-
-async fn hub() -> Hub {
-    hub_with(|_| {}).await
-}
-
-fn name(text: &str) -> TopicName {
-    text.parse().unwrap()
-}
-
-fn event(number: usize) -> Bytes {
-    format!(r#"{{"event":"tick","n":{number},"parity":"{}"}}"#, if number.is_multiple_of(2) { "even" } else { "odd" })
-        .into()
-}
-
-async fn publish(hub: &Hub, topic: &str, numbers: impl IntoIterator<Item = usize>) -> Published {
-    let texts = numbers.into_iter().map(event).collect();
-    hub.publish(Publication::new(name(topic), Payload::Flat(texts))).await.unwrap().await.unwrap()
-}
-
-fn request(topics: &[&str], from: Point) -> SubscribeRequest {
-    let topics = topics.iter().map(|topic| topic.parse().unwrap()).collect();
-    SubscribeRequest { replay_from: from, ..SubscribeRequest::new(topics) }
-}
-
-fn filtered(mut request: SubscribeRequest, filters: &[&str]) -> SubscribeRequest {
-    request.filters = Filters::parse(filters, &Limits::default()).unwrap();
-    request
-}
-
-async fn next(subscription: &mut Subscription) -> Item {
-    let next = tokio::time::timeout(PATIENCE, subscription.next()).await;
-    next.expect("the subscription hangs").expect("the subscription has ended").unwrap()
-}
-
-/// The numbers of the next events, at least so many.
-async fn numbers(subscription: &mut Subscription, at_least: usize) -> Vec<usize> {
-    let mut numbers = Vec::new();
-    while numbers.len() < at_least {
-        match next(subscription).await {
-            Item::Delivery(delivery) => numbers.extend(delivery.records().map(|record| number(record.event.data()))),
-            Item::Heartbeat(_) => {}
-            other => panic!("{other:?} after {} events", numbers.len()),
-        }
-    }
-    numbers
-}
-
-fn number(data: &[u8]) -> usize {
-    serde_json::from_slice::<serde_json::Value>(data).unwrap()["n"].as_u64().unwrap() as usize
-}
-
-fn metric(hub: &Hub, line_start: &str) -> u64 {
-    let text = hub.metrics().registry_text();
-    let line =
-        text.lines().find(|line| line.starts_with(line_start)).unwrap_or_else(|| panic!("no {line_start} in\n{text}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
+use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replay_runs_into_live_without_a_gap_or_a_duplicate() {
