@@ -10,6 +10,7 @@ mod metrics;
 mod publish;
 mod resolve;
 mod retention;
+mod retry;
 mod subscription;
 mod tail;
 mod topics;

@@ -13,6 +13,7 @@ use crate::{
     catalog::Topic,
     hub::Inner,
     resolve::End,
+    retry::until_healed,
     tail::{Join, Member, Waker},
 };
 
@@ -37,31 +38,32 @@ pub(super) struct Source {
     pub(super) seat: (u64, Arc<Waker>, usize),
 }
 
-/// Reads a partition after a position until the tail or the end is reached.
+/// Reads a partition after a position until the tail or the end is reached. Waits while the backend is away.
 pub(super) fn read(source: Source, mut after: Position, until: Option<End>) -> impl Stream<Item = Result<Step>> + Send {
     let Source { hub, topic, partition, filters, seat: (subscriber, waker, index) } = source;
     async_stream::try_stream! {
-        let open = hub.catalog.partition(&topic, partition).await?;
+        let open = until_healed(|| hub.catalog.partition(&topic, partition)).await?;
         let limits = &hub.options.limits;
         let read = ReadLimits { batch_events_max: limits.delivery_events, batch_bytes_max: limits.delivery_bytes };
         // A time that has passed is a place in the log.
         let end = match until {
             Some(End::At(position)) => Some(position),
-            Some(End::Time(time)) if time <= Timestamp::now() => Some(open.log.find(time).await?),
+            Some(End::Time(time)) if time <= Timestamp::now() => Some(until_healed(|| open.log.find(time)).await?),
             _ => None,
         };
         let mut may_be_ahead = false;
         loop {
+            let join = || open.tail.join(subscriber, (&waker, index), &filters, after, may_be_ahead);
             let stop_at = match end {
                 Some(end) => end,
-                None => match open.tail.join(subscriber, (&waker, index), &filters, after, may_be_ahead).await? {
+                None => match until_healed(join).await? {
                     Join::Joined(member) => {
                         yield Step::Live(member);
                         return;
                     }
                     Join::Behind(head) => head,
                     Join::Ahead => {
-                        let bounds = open.log.bounds().await?;
+                        let bounds = until_healed(|| open.log.bounds()).await?;
                         if after > bounds.end {
                             let (earliest, resume) = (bounds.earliest, Position::START);
                             yield Step::Gap(Gap { after, resume, earliest, lost: None, reason: GapReason::Recreated });

@@ -275,8 +275,14 @@ impl Subscription {
         let State::Live(member) = &mut reader.state else { return };
         match member.advance() {
             Found::Batch(batch, selected) => {
-                self.ready.push_back(index);
                 self.deliver(index, &batch, selected, until);
+                let ends = |until| batch.records().last().is_some_and(|record| record.stored >= until);
+                if until.is_some_and(ends) {
+                    // The cursor stays at what was delivered, rather than to follow the tail past the end.
+                    self.set_done(index);
+                } else {
+                    self.ready.push_back(index);
+                }
             }
             Found::Gap(gap) => {
                 self.ready.push_back(index);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are no tests to clippy")]
 
 mod faulty;
+mod outages;
 mod support;
 mod topics;
 
