@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use synapse_hub_core::{
     Error, PartitionId, Position, Result,
@@ -117,6 +117,7 @@ struct Entry {
 }
 
 struct State {
+    /// Cancelled, under the lock, when the reader is to stop: what it does after that is of no account.
     running: Option<CancellationToken>,
     ring: VecDeque<Arc<Entry>>,
     ring_bytes: usize,
@@ -277,7 +278,7 @@ impl Tail {
             (state.before, state.head) = (end, end);
             state.running = Some(stop.clone());
         }
-        let reader = Reader { tail: self.clone(), scratch: Scratch::default() };
+        let reader = Reader { tail: self.clone(), stop: stop.clone(), scratch: Scratch::default() };
         tokio::spawn(async move {
             let items = reader.tail.log.read(end, None, reader.tail.read);
             tokio::select! {
@@ -315,6 +316,8 @@ impl Tail {
 /// The one reader of a partition's tail.
 struct Reader {
     tail: Arc<Tail>,
+    /// Cancelled when this reader is no longer the one.
+    stop: CancellationToken,
     scratch: Scratch,
 }
 
@@ -367,7 +370,7 @@ impl Reader {
                 (state.matcher.clone(), state.joins)
             };
             let wanted = self.evaluate(&matcher, &batch);
-            let mut state = self.tail.state.lock();
+            let Some(mut state) = self.state() else { return };
             if state.joins != expected {
                 continue;
             }
@@ -404,7 +407,7 @@ impl Reader {
     }
 
     fn take_gap(&mut self, gap: Gap) {
-        let mut state = self.tail.state.lock();
+        let Some(mut state) = self.state() else { return };
         if gap.reason == GapReason::Recreated {
             // What the ring holds stands at positions of the old log, which say nothing of the new.
             state.first = state.next();
@@ -418,12 +421,19 @@ impl Reader {
     }
 
     fn fail(&mut self, error: Error) {
-        let mut state = self.tail.state.lock();
+        let Some(mut state) = self.state() else { return };
         let last = state.head;
         let sequence = self.push(&mut state, Entry { last, bytes: 0, content: Content::Failed(error) });
         state.seats.values().for_each(|seat| seat.offer(sequence));
         // Whoever joins from now on starts a new reader.
         state.running = None;
+        self.stop.cancel();
+    }
+
+    /// The state, unless this reader was stopped while it was at work: the ring is another's then.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        let state = self.tail.state.lock();
+        (!self.stop.is_cancelled()).then_some(state)
     }
 
     fn push(&self, state: &mut State, entry: Entry) -> u64 {
@@ -457,7 +467,7 @@ impl Member {
                     }
                     // Nothing that fell out of the ring was wanted.
                     self.next = pending.min(state.next());
-                    self.after = state.before;
+                    self.after = self.after.max(state.before);
                 }
                 let sequence = self.next;
                 match state.ring.get((sequence - state.first) as usize) {

@@ -5,6 +5,7 @@
 mod faulty;
 mod outages;
 mod support;
+mod tails;
 mod topics;
 
 use std::{collections::BTreeSet, time::Duration};
