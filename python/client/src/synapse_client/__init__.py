@@ -2,6 +2,7 @@
 
 from synapse_client.client import DEFAULT_URL, SynapseClient
 from synapse_client.errors import (
+    ClosedError,
     GapError,
     PublishFailed,
     RefusedError,
@@ -16,6 +17,7 @@ from synapse_client.sync import SyncPublisher, SyncSubscription, SyncSynapseClie
 
 __all__ = [
     "DEFAULT_URL",
+    "ClosedError",
     "FailedEvent",
     "Gap",
     "GapError",

@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-from modelkit import BaseEvent
-from pydantic_core import to_json
+from modelkit import BaseEvent, NotJsonError, dump_event
 
+from synapse_client._proto import event_pb2 as event_pb
 from synapse_client._proto import event_service_pb2 as pb
+from synapse_client.errors import RefusedError
 from synapse_client.results import Refusal
 
 SERVICE = "/synapse.v1.EventService/"
@@ -40,17 +41,32 @@ def open_channel(url: str) -> grpc.aio.Channel:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is no address of a hub; write it like http://127.0.0.1:8002")
-    target = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    target = f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
     if parts.scheme == "https":
         return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=_OPTIONS)
     return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 
 def encode(event: BaseEvent | dict[str, Any]) -> bytes:
-    """The flat JSON of an event."""
-    if isinstance(event, BaseEvent):
-        return type(event).__pydantic_serializer__.to_json(event, exclude_none=True)
-    return to_json(event)
+    """The flat JSON of an event.
+
+    Raises:
+        RefusedError: it has a value that JSON has no form for.
+    """
+    try:
+        return dump_event(event)
+    except ValueError as error:
+        field = error.field if isinstance(error, NotJsonError) else ""
+        refusal = Refusal(0, "invalid_json", field, str(error))
+        raise RefusedError(refusal.message, code=refusal.code, refused=[refusal]) from None
+
+
+def publish_request(topic: str, flat: list[bytes], messages: list[event_pb.Event] | None) -> pb.PublishRequest:
+    """A request with these events, in the form that has a place for all they carry."""
+    if messages is None:
+        return pb.PublishRequest(topic=topic, flat=pb.FlatBatch(events=flat))
+    return pb.PublishRequest(topic=topic, batch=event_pb.EventBatch(events=messages).SerializeToString())
 
 
 def refusals(response: pb.PublishResponse) -> list[Refusal]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, overload
 
 import grpc
-from modelkit import BaseEvent
+from modelkit import AnyEvent, BaseEvent
+from typing_extensions import Unpack
 
-from synapse_client import _wire
+from synapse_client import _attributes, _wire
+from synapse_client._attributes import Attributes
+from synapse_client._proto import event_pb2 as event_pb
 from synapse_client._proto import event_service_pb2 as pb
 from synapse_client.errors import RefusedError, SynapseError, UnavailableError, from_problem, from_rpc
 from synapse_client.publisher import Publisher
-from synapse_client.results import Gap, PublishResult
-from synapse_client.subscription import Filters, Subscription
+from synapse_client.results import Gap, PublishResult, Refusal
+from synapse_client.subscription import E, Filters, Subscription
 
 DEFAULT_URL = "http://127.0.0.1:8002"
 
@@ -28,6 +33,38 @@ Moment = str | datetime | date | timedelta
 
 #: How many publish calls are under way at once: the hub remembers 64 batches of a producer, and calls may overtake.
 _CALLS_MAX = 32
+
+
+class PublisherOptions(TypedDict, total=False):
+    """What :meth:`SynapseClient.publisher` can be told."""
+
+    batch_max: int
+    batch_bytes_max: int
+    inflight_max: int
+    durability: Durability | None
+    timeout: float
+
+
+class SubscribeOptions(TypedDict, total=False):
+    """What :meth:`SynapseClient.subscribe` can be told, beside the topic and the model."""
+
+    topics: Sequence[str]
+    filters: Filters
+    replay_from: Moment
+    until: Moment | None
+    gaps: Literal["continue", "raise"]
+    on_gap: Callable[[Gap], None] | None
+    connect_timeout: float
+
+
+@dataclass
+class _Connection:
+    """A channel belongs to the loop it was made on; scripts may run several after each other."""
+
+    loop: asyncio.AbstractEventLoop
+    channel: grpc.aio.Channel
+    calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CALLS_MAX))
+    subscriptions: weakref.WeakSet[Subscription[Any]] = field(default_factory=weakref.WeakSet)
 
 
 class SynapseClient:
@@ -43,7 +80,7 @@ class SynapseClient:
         self._name = name
         self._producer = uuid.uuid4().hex
         self._sequences: dict[str, int] = {}
-        self._connection: tuple[asyncio.AbstractEventLoop, grpc.aio.Channel, asyncio.Semaphore] | None = None
+        self._connection: _Connection | None = None
 
     @property
     def url(self) -> str:
@@ -55,6 +92,9 @@ class SynapseClient:
         topic: str,
         event: Event | Iterable[Event],
         *,
+        key: str | None = None,
+        traceparent: str | None = None,
+        attributes: Attributes | None = None,
         durability: Durability | None = None,
         partial: bool = False,
         timeout: float = 30.0,
@@ -66,6 +106,10 @@ class SynapseClient:
         Args:
             topic: The topic.
             event: An event, a dict in the flat form, or several of them.
+            key: Events with one key keep their order (the attribute ``partitionkey``).
+            traceparent: The W3C trace context, carried to the subscribers.
+            attributes: Further CloudEvents attributes: ``subject``, ``expirytime``, ``dataschema``, or extensions of
+                your own. Subscribers find them, as the two before, in ``event.attributes``.
             durability: What the reply must promise; by default what the topic says.
             partial: Store what is acceptable, rather than refusing the batch whole.
             timeout: For how many seconds, all attempts together.
@@ -75,23 +119,20 @@ class SynapseClient:
             UnavailableError: The hub or its backend could not be reached in time.
         """
         events = [event] if isinstance(event, (BaseEvent, dict)) else list(event)
-        request = pb.PublishRequest(
-            topic=topic,
-            flat=pb.FlatBatch(events=[_wire.encode(one) for one in events]),
-            durability=_wire.durability_of(durability),
-            producer_id=self._producer,
-            partial=partial,
-        )
-        async with self._calls():
+        template = _attributes.template(key, traceparent, attributes)
+        flat, messages, unsent = _encode_all(events, template)
+        if unsent and not partial:
+            raise RefusedError.naming(list(unsent.values()))
+        request = _wire.publish_request(topic, flat, messages if template else None)
+        request.durability = _wire.durability_of(durability)
+        request.producer_id = self._producer
+        request.partial = partial
+        async with self._connected().calls:
             request.producer_sequence = self._sequences[topic] = self._sequences.get(topic, 0) + 1
             response = await self._publish(request, timeout)
-        refused = _wire.refusals(response)
+        refused = [unsent.get(one.index, one) for one in _wire.refusals(response)]
         if refused and not partial:
-            code = refused[0].code if len(refused) == 1 else "batch_refused"
-            which = "; ".join(
-                f"event {one.index}{', field ' + one.field if one.field else ''}: {one.message}" for one in refused[:10]
-            )
-            raise RefusedError(which, code=code, refused=refused)
+            raise RefusedError.naming(refused)
         if response.HasField("error"):
             raise from_problem(response.error)
         return PublishResult(
@@ -106,7 +147,7 @@ class SynapseClient:
         loop = asyncio.get_running_loop()
         deadline, backoff = loop.time() + timeout, _wire.Backoff()
         while True:
-            method = self._channel().unary_unary(
+            method = self._connected().channel.unary_unary(
                 f"{_wire.SERVICE}Publish",
                 request_serializer=pb.PublishRequest.SerializeToString,
                 response_deserializer=pb.PublishResponse.FromString,
@@ -131,6 +172,7 @@ class SynapseClient:
         topic: str | None = None,
         *,
         batch_max: int = 500,
+        batch_bytes_max: int = 1 << 20,
         inflight_max: int = 16,
         durability: Durability | None = None,
         timeout: float = 60.0,
@@ -140,12 +182,30 @@ class SynapseClient:
         Args:
             topic: The topic of events that are published without one.
             batch_max: The most events in one batch.
+            batch_bytes_max: The most bytes in one batch, about; a larger event is a batch of its own.
             inflight_max: The most batches under way, at most 64.
             durability: What acknowledgements must promise; by default what the topic says.
             timeout: For how many seconds a batch is tried.
         """
-        level = _wire.durability_of(durability)
-        return Publisher(self._channel, topic, batch_max, min(max(inflight_max, 1), 64), level, timeout)
+        return Publisher(
+            lambda: self._connected().channel,
+            topic,
+            batch_max=batch_max,
+            batch_bytes_max=batch_bytes_max,
+            inflight_max=inflight_max,
+            durability=_wire.durability_of(durability),
+            timeout=timeout,
+        )
+
+    @overload
+    def subscribe(
+        self, topic: str | None = None, *, model: type[E], **options: Unpack[SubscribeOptions]
+    ) -> Subscription[E]: ...
+
+    @overload
+    def subscribe(
+        self, topic: str | None = None, *, model: None = None, **options: Unpack[SubscribeOptions]
+    ) -> Subscription[AnyEvent]: ...
 
     def subscribe(
         self,
@@ -159,17 +219,18 @@ class SynapseClient:
         gaps: Literal["continue", "raise"] = "continue",
         on_gap: Callable[[Gap], None] | None = None,
         connect_timeout: float = 30.0,
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """Follows topics, from any moment in history into the live stream.
 
         Args:
             topic: A topic or a pattern (``pipeline.*``, ``document.>``).
             topics: Several of them.
             filters: An event pattern as a dict, or a list of alternatives.
-            replay_from: ``latest``, ``earliest``, a date, a date-time, a duration ago (``-90m`` or a ``timedelta``),
-                a position or a cursor.
+            replay_from: ``latest``, ``earliest``, a date, a date-time, a duration ago (``-90m`` or a ``timedelta`` of
+                either sign), a position or a cursor.
             until: Where to end, in the same forms; by default never.
-            model: Read every event as this class, rather than as the class of its type.
+            model: Read every event as this class, rather than as the class of its type; type checkers know it then.
+                What does not fit it is a ``BaseEvent`` that says why in ``validation_error``.
             gaps: What to do when history is gone: go on (it is logged and kept in ``gaps``), or raise ``GapError``.
             on_gap: Called with each gap.
             connect_timeout: For how many seconds a first connection is tried; later ones are tried until they succeed.
@@ -177,8 +238,8 @@ class SynapseClient:
         wanted = [*([topic] if topic else []), *topics]
         if not wanted:
             raise ValueError("name a topic to subscribe to")
-        return Subscription(
-            self._channel,
+        return Subscription[Any](
+            self._channel_of,
             topics=wanted,
             filters=filters,
             replay_from=_moment(replay_from),
@@ -191,10 +252,12 @@ class SynapseClient:
         )
 
     async def aclose(self) -> None:
-        """Closes the connection. The client can be used again."""
+        """Closes the connection; subscriptions on it end. The client can be used again."""
         connection, self._connection = self._connection, None
-        if connection is not None and connection[0] is asyncio.get_running_loop():
-            await connection[1].close()
+        if connection is not None and connection.loop is asyncio.get_running_loop():
+            for subscription in list(connection.subscriptions):
+                await subscription.aclose()
+            await connection.channel.close()
 
     async def __aenter__(self) -> SynapseClient:
         return self
@@ -204,23 +267,44 @@ class SynapseClient:
     ) -> None:
         await self.aclose()
 
-    def _connected(self) -> tuple[asyncio.AbstractEventLoop, grpc.aio.Channel, asyncio.Semaphore]:
-        # A channel belongs to the loop it was made on; scripts may run several after each other.
+    def _connected(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        if self._connection is None or self._connection[0] is not loop:
-            self._connection = (loop, _wire.open_channel(self._url), asyncio.Semaphore(_CALLS_MAX))
+        if self._connection is None or self._connection.loop is not loop:
+            self._connection = _Connection(loop, _wire.open_channel(self._url))
         return self._connection
 
-    def _channel(self) -> grpc.aio.Channel:
-        return self._connected()[1]
+    def _channel_of(self, subscription: Subscription[Any]) -> grpc.aio.Channel:
+        connection = self._connected()
+        connection.subscriptions.add(subscription)
+        return connection.channel
 
-    def _calls(self) -> asyncio.Semaphore:
-        return self._connected()[2]
+
+def _encode_all(
+    events: list[Event], template: event_pb.Event | None
+) -> tuple[list[bytes], list[event_pb.Event], dict[int, Refusal]]:
+    """The events in both forms, the second only with a template, and those that have none of them.
+
+    Something empty, which the hub refuses, keeps the place of these.
+    """
+    flat: list[bytes] = []
+    messages: list[event_pb.Event] = []
+    unsent: dict[int, Refusal] = {}
+    for index, event in enumerate(events):
+        data, message = b"", event_pb.Event()
+        try:
+            data = _wire.encode(event)
+            message = _attributes.with_attributes(data, template) if template else message
+        except RefusedError as error:
+            unsent[index] = replace(error.refused[0], index=index)
+        flat.append(data)
+        messages.append(message)
+    return flat, messages, unsent
 
 
 def _moment(value: Moment) -> str:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, timedelta):
-        return f"-{value.total_seconds()}s"
+        # Ago, whichever sign it has: nothing is in the future.
+        return f"-{abs(value).total_seconds():f}s"
     return value

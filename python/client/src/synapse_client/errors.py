@@ -52,6 +52,21 @@ class RefusedError(SynapseError):
         #: Each refused event and why.
         self.refused = refused or []
 
+    @classmethod
+    def naming(cls, refused: list[Refusal]) -> RefusedError:
+        """The error of a batch in which these events were refused."""
+        which = "; ".join(
+            f"event {one.index}{', field ' + one.field if one.field else ''}: {one.message}" for one in refused[:10]
+        )
+        return cls(which, code=refused[0].code if len(refused) == 1 else "batch_refused", refused=refused)
+
+
+class ClosedError(SynapseError):
+    """The client or publisher was closed while the call was under way."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="closed")
+
 
 class GapError(SynapseError):
     """History is gone, and the subscription was told to raise then."""
@@ -65,13 +80,15 @@ class GapError(SynapseError):
 class PublishFailed(SynapseError):
     """Events of a publisher were not stored."""
 
-    def __init__(self, failures: list[FailedEvent]) -> None:
-        named = "; ".join(f"event {one.index} for {one.topic}: {one.error}" for one in failures[:10])
-        more = f"; and {len(failures) - 10} more" if len(failures) > 10 else ""
-        first = failures[0].error
-        super().__init__(f"{len(failures)} events were not stored: {named}{more}", code=first.code)
+    def __init__(self, failures: list[FailedEvent], failed: int) -> None:
+        shown = "; ".join(f"event {one.index} for {one.topic}: {one.error}" for one in failures[:10])
+        more = f"; and {failed - 10} more" if failed > 10 else ""
+        known = f" (`failures` names the first {len(failures)})" if failed > len(failures) else ""
+        super().__init__(f"{failed} events were not stored{known}: {shown}{more}", code=failures[0].error.code)
         self.retryable = all(one.error.retryable for one in failures)
-        #: Each event that was not stored.
+        #: How many events were not stored.
+        self.failed = failed
+        #: Each event that was not stored, the first 10,000.
         self.failures = failures
 
 

@@ -16,9 +16,12 @@ from typing import Any
 import grpc
 from modelkit import BaseEvent
 
-from synapse_client import _wire
+from synapse_client import _attributes, _wire
+from synapse_client._attributes import Attributes
+from synapse_client._proto import event_pb2 as event_pb
 from synapse_client._proto import event_service_pb2 as pb
 from synapse_client.errors import (
+    ClosedError,
     PublishFailed,
     RefusedError,
     SynapseError,
@@ -28,21 +31,35 @@ from synapse_client.errors import (
 )
 from synapse_client.results import FailedEvent
 
+#: How many failed events are kept; all are counted.
 _FAILURES_MAX = 10_000
 
 
-class _Batch:
-    __slots__ = ("events", "first", "request", "since", "topic")
+class _Gathering:
+    """Events of a topic that wait to be a batch."""
 
-    def __init__(
-        self, topic: str, events: list[bytes], first: list[int], request: pb.PublishRequest, since: float
-    ) -> None:
-        self.topic = topic
-        self.events = events
+    __slots__ = ("bytes", "flat", "messages", "numbers")
+
+    def __init__(self, attributed: bool) -> None:
+        self.flat: list[bytes] = []
+        #: The events again, when they have attributes beyond the flat form. A batch is of one kind.
+        self.messages: list[event_pb.Event] | None = [] if attributed else None
         #: The number of each event among the publisher's.
-        self.first = first
+        self.numbers: list[int] = []
+        self.bytes = 0
+
+
+class _Batch:
+    __slots__ = ("events", "numbers", "request", "since", "suspect", "topic")
+
+    def __init__(self, topic: str, gathered: _Gathering, request: pb.PublishRequest, since: float) -> None:
+        self.topic = topic
+        self.events = gathered.flat
+        self.numbers = gathered.numbers
         self.request = request
         self.since = since
+        #: The stream broke, for good as it seemed, when this batch was the next to be answered.
+        self.suspect = False
 
 
 class Publisher:
@@ -52,7 +69,9 @@ class Publisher:
         self,
         channel: Callable[[], grpc.aio.Channel],
         topic: str | None,
+        *,
         batch_max: int,
+        batch_bytes_max: int,
         inflight_max: int,
         durability: pb.Durability,
         timeout: float,
@@ -60,15 +79,17 @@ class Publisher:
         self._channel = channel
         self._topic = topic
         self._batch_max = max(batch_max, 1)
-        self._inflight_max = inflight_max
+        self._batch_bytes_max = batch_bytes_max
+        self._inflight_max = min(max(inflight_max, 1), 64)
         self._durability = durability
         self._timeout = timeout
         self._producer = uuid.uuid4().hex
         self._sequences: dict[str, int] = {}
-        self._gathering: dict[str, tuple[list[bytes], list[int]]] = {}
+        self._gathering: dict[str, _Gathering] = {}
         self._sealed: deque[_Batch] = deque()
         self._inflight: deque[_Batch] = deque()
         self._count = 0
+        self._open = False
         self._closing = False
         self._driver: asyncio.Task[None] | None = None
         #: Something is to be done.
@@ -79,31 +100,57 @@ class Publisher:
         self.stored = 0
         #: How many of them had been stored before, when their batch was sent again.
         self.duplicates = 0
-        #: Events that were not stored.
+        #: How many events were not stored.
+        self.failed = 0
+        #: Those events, the first 10,000.
         self.failures: list[FailedEvent] = []
 
-    async def publish(self, event: BaseEvent | dict[str, Any], topic: str | None = None) -> None:
+    async def publish(
+        self,
+        event: BaseEvent | dict[str, Any],
+        topic: str | None = None,
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
+        attributes: Attributes | None = None,
+    ) -> None:
         """Hands an event over. Waits only for room, not for the acknowledgement.
 
+        Args:
+            event: An event, or a dict in the flat form.
+            topic: The topic; by default the publisher's.
+            key: See :meth:`SynapseClient.publish`, as for ``traceparent`` and ``attributes``.
+
         Raises:
+            RefusedError: The event cannot be written as JSON; it was not handed over.
             RuntimeError: The publisher is not open.
         """
-        if self._driver is None:
-            raise RuntimeError("a publisher is used with `async with client.publisher(…) as publisher`")
+        if not self._open:
+            raise RuntimeError("the publisher is not open: use it within `with client.publisher(…) as publisher`")
         name = topic or self._topic
         if name is None:
             raise ValueError("name a topic: the publisher has none of its own")
+        data = _wire.encode(event)
+        message = None
+        if key is not None or traceparent is not None or attributes:
+            template = _attributes.template(key, traceparent, attributes)
+            message = template and _attributes.with_attributes(data, template)
         gathering = self._gathering.get(name)
+        while gathering is not None and (
+            gathering.bytes + len(data) > self._batch_bytes_max or (gathering.messages is None) is not (message is None)
+        ):
+            await self._send(name)
+            gathering = self._gathering.get(name)
         if gathering is None:
-            gathering = self._gathering[name] = ([], [])
-        gathering[0].append(_wire.encode(event))
-        gathering[1].append(self._count)
+            gathering = self._gathering[name] = _Gathering(message is not None)
+        gathering.flat.append(data)
+        gathering.numbers.append(self._count)
+        gathering.bytes += len(data)
+        if message is not None and gathering.messages is not None:
+            gathering.messages.append(message)
         self._count += 1
-        if len(gathering[0]) >= self._batch_max:
-            self._seal(name)
-            await asyncio.sleep(0)
-            while len(self._sealed) >= self._inflight_max:
-                await self._wait_settled()
+        if len(gathering.flat) >= self._batch_max:
+            await self._send(name)
         elif not self._wake.is_set():
             self._wake.set()
 
@@ -115,27 +162,39 @@ class Publisher:
             await self._wait_settled()
 
     async def __aenter__(self) -> Publisher:
-        self._driver = asyncio.get_running_loop().create_task(self._drive(), name="synapse-publisher")
+        # An address that cannot be one is said here.
+        self._channel()
+        self._open = True
+        self._driver = asyncio.get_running_loop().create_task(self._run(), name="synapse-publisher")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        driver = self._driver
+        driver, self._driver = self._driver, None
         if driver is None:
             return
         try:
-            await self.flush()
+            if error is None or isinstance(error, Exception):
+                await self.flush()
+                self._closing = True
+                self._wake.set()
+                if not driver.done():
+                    await asyncio.wait([driver])
         finally:
-            self._closing = True
-            self._wake.set()
-            if error is not None and not isinstance(error, Exception):
+            if not driver.done():
                 # Cancelled: what is under way may be stored or not, and nobody waits for it.
                 driver.cancel()
-            await asyncio.gather(driver, return_exceptions=True)
-            self._driver = None
-        if self.failures and error is None:
-            raise PublishFailed(self.failures)
+                await asyncio.wait([driver])
+        if self.failed and error is None:
+            raise PublishFailed(self.failures, self.failed)
+
+    async def _send(self, topic: str) -> None:
+        """Makes what is gathered a batch, and waits for room for another."""
+        self._seal(topic)
+        await asyncio.sleep(0)
+        while len(self._sealed) >= self._inflight_max:
+            await self._wait_settled()
 
     async def _wait_settled(self) -> None:
         self._settled.clear()
@@ -143,21 +202,36 @@ class Publisher:
         await self._settled.wait()
 
     def _seal(self, topic: str) -> None:
-        events, numbers = self._gathering.pop(topic, ([], []))
-        if not events:
+        gathered = self._gathering.pop(topic, None)
+        if gathered is None:
             return
         sequence = self._sequences[topic] = self._sequences.get(topic, 0) + 1
-        request = pb.PublishRequest(
-            topic=topic,
-            flat=pb.FlatBatch(events=events),
-            durability=self._durability,
-            producer_id=self._producer,
-            producer_sequence=sequence,
-            # What is acceptable is stored; what is not is named at the end.
-            partial=True,
-        )
-        self._sealed.append(_Batch(topic, events, numbers, request, asyncio.get_running_loop().time()))
+        request = _wire.publish_request(topic, gathered.flat, gathered.messages)
+        request.durability = self._durability
+        request.producer_id = self._producer
+        request.producer_sequence = sequence
+        # What is acceptable is stored; what is not is named at the end.
+        request.partial = True
+        self._sealed.append(_Batch(topic, gathered, request, asyncio.get_running_loop().time()))
         self._wake.set()
+
+    async def _run(self) -> None:
+        error: SynapseError = ClosedError("the publisher was closed before the event was acknowledged")
+        try:
+            await self._drive()
+        except Exception as failure:
+            # No failure of a call; the events tell of it.
+            error = SynapseError(repr(failure), code="internal")
+            error.__cause__ = failure
+        finally:
+            self._open = False
+            for name in list(self._gathering):
+                self._seal(name)
+            for batch in (*self._inflight, *self._sealed):
+                self._fail(batch, error)
+            self._inflight.clear()
+            self._sealed.clear()
+            self._settled.set()
 
     async def _drive(self) -> None:
         backoff = _wire.Backoff()
@@ -172,13 +246,22 @@ class Publisher:
                 error = from_rpc(failure)
             except SynapseError as problem:
                 error = problem
-            if not error.retryable:
-                while self._inflight:
-                    self._fail(self._inflight.popleft(), error)
-                self._settled.set()
-                continue
-            self._give_up_late(error)
-            await backoff.wait(error.retry_after)
+            if error.retryable:
+                self._give_up_late(error)
+                await backoff.wait(error.retry_after)
+            else:
+                self._blame_first(error)
+
+    def _blame_first(self, error: SynapseError) -> None:
+        """The hub answers in order: what ended the stream is the first batch without an answer. The others go again.
+
+        An answer may have been lost on the way, so a batch fails when this happens to it a second time.
+        """
+        if self._inflight and self._inflight[0].suspect:
+            self._fail(self._inflight.popleft(), error)
+        elif self._inflight:
+            self._inflight[0].suspect = True
+        self._settled.set()
 
     async def _until_work(self) -> None:
         while not (self._sealed or self._inflight or self._gathering or self._closing):
@@ -216,8 +299,8 @@ class Publisher:
                 if not reader.done():
                     await self._wake.wait()
             await reader
-        except asyncio.InvalidStateError:
-            # The stream is over; the reader knows why.
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            # The stream is over; the reader knows why, and what was answered before.
             await reader
             raise UnavailableError("the hub closed the stream", code="unreachable", retryable=True) from None
         finally:
@@ -260,8 +343,9 @@ class Publisher:
         self._wake.set()
 
     def _note(self, batch: _Batch, index: int, error: SynapseError) -> None:
+        self.failed += 1
         if len(self.failures) < _FAILURES_MAX:
-            self.failures.append(FailedEvent(batch.first[index], batch.topic, batch.events[index], error))
+            self.failures.append(FailedEvent(batch.numbers[index], batch.topic, batch.events[index], error))
 
     def _fail(self, batch: _Batch, error: SynapseError) -> None:
         for index in range(len(batch.events)):

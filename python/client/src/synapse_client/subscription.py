@@ -6,18 +6,20 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import grpc
 from modelkit import BaseEvent, EventPlace, event_class, parse_event
-from pydantic import ValidationError
 
 from synapse_client import _wire
 from synapse_client._proto import event_service_pb2 as pb
 from synapse_client.errors import GapError, SynapseError, TopicNotFoundError, UnavailableError, from_rpc
 from synapse_client.results import Gap
+
+E = TypeVar("E", bound=BaseEvent)
+T = TypeVar("T")
 
 Filters = dict[str, Any] | Sequence[dict[str, Any]] | None
 
@@ -27,12 +29,12 @@ _GAPS_MAX = 1000
 _log = logging.getLogger("synapse_client")
 
 
-class Subscription:
+class Subscription(Generic[E]):
     """See :meth:`SynapseClient.subscribe`. An async iterator of events."""
 
     def __init__(
         self,
-        channel: Callable[[], grpc.aio.Channel],
+        channel: Callable[[Subscription[E]], grpc.aio.Channel],
         *,
         topics: list[str],
         filters: Filters,
@@ -59,11 +61,13 @@ class Subscription:
         self._on_gap = on_gap
         self._connect_timeout = connect_timeout
         self._call: Any = None
+        #: What is waited for, which `aclose` ends.
+        self._waiting: asyncio.Task[Any] | None = None
         self._backoff = _wire.Backoff()
         self._started = False
         self._ended = False
-        self._buffer: deque[BaseEvent] = deque()
-        self._last: BaseEvent | None = None
+        self._buffer: deque[E] = deque()
+        self._last: E | None = None
         #: Gaps that were met, the latest 1000.
         self.gaps: deque[Gap] = deque(maxlen=_GAPS_MAX)
         #: How often the connection was made again.
@@ -76,10 +80,10 @@ class Subscription:
             return self._last.cursor or ""
         return self._request.replay_from
 
-    def __aiter__(self) -> Subscription:
+    def __aiter__(self) -> Subscription[E]:
         return self
 
-    async def __anext__(self) -> BaseEvent:
+    async def __anext__(self) -> E:
         if not self._buffer:
             await self._fill()
             if not self._buffer:
@@ -87,7 +91,7 @@ class Subscription:
         event = self._last = self._buffer.popleft()
         return event
 
-    async def next_batch(self) -> list[BaseEvent]:
+    async def next_batch(self) -> list[E]:
         """The next events, as many as are there; an empty list at the end."""
         if not self._buffer:
             await self._fill()
@@ -98,12 +102,15 @@ class Subscription:
         return batch
 
     async def aclose(self) -> None:
-        """Ends the subscription."""
+        """Ends the subscription, also for a task that waits for its next event."""
+        self._request.replay_from = self.cursor
         self._ended = True
         self._buffer.clear()
+        if self._waiting is not None:
+            self._waiting.cancel()
         self._drop()
 
-    async def __aenter__(self) -> Subscription:
+    async def __aenter__(self) -> Subscription[E]:
         return self
 
     async def __aexit__(
@@ -131,7 +138,9 @@ class Subscription:
         deadline = loop.time() + self._connect_timeout
         while not self._buffer and not self._ended:
             try:
-                await self._read()
+                response = await self._wait(self._read())
+                if response is not None:
+                    self._accept(response)
             except asyncio.CancelledError:
                 # The call dies with the read. Everything that was received was counted: the next read resumes.
                 self._drop()
@@ -143,21 +152,42 @@ class Subscription:
                     self._ended = True
                     raise error from None
                 self.reconnects += 1
-                await self._backoff.wait(error.retry_after)
+                await self._wait(self._backoff.wait(error.retry_after))
 
-    async def _read(self) -> None:
+    async def _wait(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Waits for work that may end early, with nothing, because the subscription was closed.
+
+        In a task of its own: the work and whoever waits for it can be cancelled apart from each other.
+        """
+        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(work)
+        self._waiting = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._waiting = None
+            task.cancel()
+        if task.cancelled():
+            self._ended = True
+            return None
+        return task.result()
+
+    async def _read(self) -> pb.SubscribeResponse:
         if self._call is None:
-            self._call = self._channel().unary_stream(
+            self._call = self._channel(self).unary_stream(
                 f"{_wire.SERVICE}Subscribe",
                 request_serializer=pb.SubscribeRequest.SerializeToString,
                 response_deserializer=pb.SubscribeResponse.FromString,
             )(self._request)
-        response = await self._call.read()
+        call = self._call
+        response: pb.SubscribeResponse = await call.read()
         if response is grpc.aio.EOF:
-            if await self._call.code() is not grpc.StatusCode.OK:
+            if await call.code() is not grpc.StatusCode.OK:
                 # Raises what the call ended with.
-                await self._call.read()
+                await call.read()
             raise UnavailableError("the hub closed the stream", code="unreachable", retryable=True)
+        return response
+
+    def _accept(self, response: pb.SubscribeResponse) -> None:
         self._backoff.reset()
         item = response.WhichOneof("item")
         if item == "delivery":
@@ -195,8 +225,8 @@ class Subscription:
                 data = next(flat)
                 try:
                     event = validate(data)
-                except ValidationError:
-                    event = parse_event(data, cls)
+                except Exception:
+                    event = _read_anyhow(data, kind, cls)
                 place = EventPlace(topic, partition, positions[index], rest, attributes.get(index))
                 # What `event._place = place` does, without asking which kind of attribute it is.
                 event.__pydantic_private__["_place"] = place
@@ -216,3 +246,12 @@ class Subscription:
             raise GapError(gap)
         if self._on_gap is None:
             _log.warning("%s", GapError(gap).message)
+
+
+def _read_anyhow(data: bytes, kind: str, cls: type[BaseEvent]) -> BaseEvent:
+    """An event that its class does not read. Whatever it is, those beside it are delivered."""
+    try:
+        return parse_event(data, cls)
+    except Exception:
+        # Python cannot read it at all: here is its text.
+        return BaseEvent(event=kind, **{"data": data.decode("utf-8", "backslashreplace")})

@@ -1,6 +1,15 @@
 """Typed events of AI platforms, as Pydantic models."""
 
-from modelkit.base import BaseEvent, EventPlace, event_class, parse_event, registered_events
+from modelkit.base import (
+    AnyEvent,
+    BaseEvent,
+    EventPlace,
+    NotJsonError,
+    dump_event,
+    event_class,
+    parse_event,
+    registered_events,
+)
 from modelkit.events import (
     AGIActionEvent,
     AGIDecisionEvent,
@@ -30,6 +39,7 @@ from modelkit.events import (
 __all__ = [
     "AGIActionEvent",
     "AGIDecisionEvent",
+    "AnyEvent",
     "BaseEvent",
     "ErrorEvent",
     "EventPlace",
@@ -41,6 +51,7 @@ __all__ = [
     "ModelLoadedEvent",
     "ModelReadyEvent",
     "ModelUpdatedEvent",
+    "NotJsonError",
     "PlatformEvent",
     "TaskCompletedEvent",
     "TaskCreatedEvent",
@@ -53,6 +64,7 @@ __all__ = [
     "TrainingProgressEvent",
     "TrainingStartedEvent",
     "UserInteractionEvent",
+    "dump_event",
     "event_class",
     "parse_event",
     "registered_events",

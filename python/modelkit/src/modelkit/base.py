@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import secrets
 import sys
 import time
@@ -11,9 +13,10 @@ import types
 import typing
 from datetime import datetime, timezone
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
 
 
 class EventPlace(NamedTuple):
@@ -68,6 +71,9 @@ class BaseEvent(BaseModel):
     #: What it belongs to, such as a run or a request.
     correlation_id: str | None = None
 
+    #: Fields that are absent in JSON as long as nobody set them.
+    _absent_unset: ClassVar[set[str]] = {"correlation_id"}
+
     _place: EventPlace | None = PrivateAttr(default=None)
     _validation_error: ValidationError | None = PrivateAttr(default=None)
 
@@ -79,6 +85,9 @@ class BaseEvent(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        cls._absent_unset = {
+            name for name, field in cls.model_fields.items() if field.default is None and not field.validate_default
+        }
         name = cls.model_fields["event"].default
         if isinstance(name, str):
             _registry[name] = cls
@@ -123,6 +132,17 @@ class BaseEvent(BaseModel):
         return self._validation_error
 
 
+if TYPE_CHECKING:
+
+    class AnyEvent(BaseEvent):
+        """An event whose type only the program that runs knows: type checkers allow any field of it."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    AnyEvent = BaseEvent
+
+
 def event_class(event: str) -> type[BaseEvent]:
     """The class of events of this type; ``BaseEvent`` when none is registered."""
     return _registry.get(event, BaseEvent)
@@ -133,42 +153,130 @@ def registered_events() -> dict[str, type[BaseEvent]]:
     return dict(_registry)
 
 
+class NotJsonError(ValueError):
+    """A value that JSON has no form for."""
+
+    def __init__(self, field: str, value: float) -> None:
+        super().__init__(f"{field} is {value}, which is no number in JSON; leave it out, or send None or a text")
+        #: Where it is, such as ``metrics.loss``.
+        self.field = field
+
+
+def dump_event(event: BaseEvent | dict[str, Any]) -> bytes:
+    """Writes an event as flat JSON, what :func:`parse_event` reads.
+
+    Fields that are None because nobody set them are absent; all other nulls are written.
+
+    Raises:
+        NotJsonError: a number is NaN or infinite.
+        ValueError: a value has no form in JSON.
+    """
+    if isinstance(event, dict):
+        data = to_json(event, inf_nan_mode="null")
+    else:
+        cls = type(event)
+        unset = cls._absent_unset - event.__pydantic_fields_set__
+        data = cls.__pydantic_serializer__.to_json(event, exclude=unset)
+    # What is not finite was written as null. Few events have one at all.
+    if _find_null(data):
+        _check_finite(event if isinstance(event, dict) else event.model_dump(), "")
+    return data
+
+
+_find_null = re.compile(b"null").search
+
+
+def _check_finite(value: Any, place: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NotJsonError(place, value)
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_finite(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            _check_finite(item, f"{place}.{index}" if place else str(index))
+
+
 def parse_event(data: bytes | str | dict[str, Any], cls: type[BaseEvent] | None = None) -> BaseEvent:
     """Reads a flat event: JSON text or a dict.
 
-    What does not fit its class is a ``BaseEvent`` that says why in ``validation_error``.
+    What does not fit its class is a ``BaseEvent`` that says why in ``validation_error``. What Python has no value for
+    stays text: integers of thousands of digits, and the escapes of lone surrogates.
 
     Raises:
-        ValueError: it is no JSON object with an ``event``.
+        ValueError: it is no JSON object, or nests deeper than Python reads.
     """
     if cls is None:
         fields = data if isinstance(data, dict) else _object(data)
         cls = event_class(str(fields.get("event", "")))
     try:
         return cls.model_validate(data) if isinstance(data, dict) else cls.model_validate_json(data)
-    except ValidationError as error:
-        return _recover(_object(data) if not isinstance(data, dict) else data, cls, error)
+    except Exception as error:
+        return _recover(data if isinstance(data, dict) else _object(data), cls, error)
 
 
 def _object(data: bytes | str) -> dict[str, Any]:
-    value = json.loads(data)
+    text = data if isinstance(data, str) else data.decode()
+    # Raw lone surrogates become escapes, and the escapes of lone ones a text that shows them.
+    text = _ESCAPE.sub(_as_shown, text.encode("utf-8", "backslashreplace").decode())
+    try:
+        value = json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("the event nests deeper than Python reads") from None
     if not isinstance(value, dict):
         raise ValueError("an event is a JSON object")
     return value
 
 
-def _recover(fields: dict[str, Any], cls: type[BaseEvent], error: ValidationError) -> BaseEvent:
+#: An escape in JSON text; with a group when it is a surrogate without its other half.
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def _as_shown(escape: re.Match[str]) -> str:
+    return f"\\\\{escape[1]}" if escape[1] else escape[0]
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        # More digits than `sys.set_int_max_str_digits` allows.
+        return digits
+
+
+def _recover(fields: dict[str, Any], cls: type[BaseEvent], error: Exception) -> BaseEvent:
     """Programs that write by hand have only texts: read them as what their fields are."""
     read = {key: _from_text(value, cls, key) for key, value in fields.items()}
-    read = {key: value for key, value in read.items() if value is not _ABSENT}
     try:
-        return cls.model_validate(read)
+        return cls.model_validate({key: value for key, value in read.items() if value is not _ABSENT})
+    except Exception:
+        event = _as_base(fields)
+        event._validation_error = _reason(error, cls)
+        return event
+
+
+def _as_base(fields: dict[str, Any]) -> BaseEvent:
+    given = {key: value for key, value in fields.items() if key not in BaseEvent.model_fields or value}
+    try:
+        return BaseEvent.model_validate(given)
     except ValidationError:
-        pass
-    base = {key: value for key, value in fields.items() if key not in BaseEvent.model_fields or value}
-    event = BaseEvent.model_validate(base)
-    event._validation_error = error
-    return event
+        # An attribute is not what it should be, such as a time that is none: it stays as it came.
+        own = {key: given.pop(key) for key in BaseEvent.model_fields if key in given}
+        event = BaseEvent.model_construct(**{"event": "unknown", **own})
+        event.__pydantic_extra__ = given
+        return event
+
+
+def _reason(error: Exception, cls: type[BaseEvent]) -> ValidationError:
+    if isinstance(error, ValidationError):
+        return error
+    # A validator that the class brought along has failed in a way of its own.
+    raised = PydanticCustomError("validator_raised", "{error}", {"error": repr(error)})
+    return ValidationError.from_exception_data(cls.__name__, [InitErrorDetails(type=raised, input=None)])
 
 
 _ABSENT = object()
