@@ -96,7 +96,7 @@ impl Backend for Memory {
         let mut logs = self.logs.lock();
         if !logs.contains_key(partition) {
             // Reading what nobody wrote leaves nothing behind once the readers are gone.
-            logs.retain(|_, log| log.was_used() || Arc::strong_count(log) > 1);
+            logs.retain(|_, log| log.was_used() || log.is_read() || Arc::strong_count(log) > 1);
         }
         let log = logs.entry(partition.clone()).or_insert_with(|| Arc::new(MemoryLog::new(self.stop.clone())));
         Ok(log.clone())

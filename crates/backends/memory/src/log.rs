@@ -77,6 +77,11 @@ impl MemoryLog {
         self.changes.send_replace(());
     }
 
+    /// Whether a read of it is under way.
+    pub(crate) fn is_read(&self) -> bool {
+        Arc::strong_count(&self.state) > 1
+    }
+
     /// Whether it holds or held events.
     pub(crate) fn was_used(&self) -> bool {
         self.state.lock().end() > 0
