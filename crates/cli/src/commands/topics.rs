@@ -45,20 +45,26 @@ pub(super) async fn run(global: &Global, command: &Topics) -> Result<(), Failure
 }
 
 fn settings(args: &Create) -> TopicSettings {
-    let millis = |duration: Option<humantime::Duration>| duration.map_or(0, |duration| duration.as_millis() as u64);
+    let millis = |duration: Option<humantime::Duration>| duration.map(|duration| duration.as_millis() as u64);
     let durability = match args.durability {
-        args::Durability::Memory => Durability::Memory,
-        args::Durability::Stored => Durability::Stored,
-        args::Durability::Synced => Durability::Synced,
+        None => Durability::Unspecified,
+        Some(args::Durability::Memory) => Durability::Memory,
+        Some(args::Durability::Stored) => Durability::Stored,
+        Some(args::Durability::Synced) => Durability::Synced,
+    };
+    let layout = match args.layout {
+        None => Layout::Unspecified,
+        Some(args::Layout::Flat) => Layout::Flat,
+        Some(args::Layout::Packed) => Layout::Packed,
     };
     TopicSettings {
         partitions: args.partitions,
         durability: durability.into(),
-        layout: if args.packed { Layout::Packed } else { Layout::Flat }.into(),
+        layout: layout.into(),
         dedup_window_ms: millis(args.dedup_window),
         retention_ms: millis(args.retention),
-        retention_bytes: args.retention_bytes.unwrap_or(0),
-        retention_events: args.retention_events.unwrap_or(0),
+        retention_bytes: args.retention_bytes,
+        retention_events: args.retention_events,
     }
 }
 
@@ -110,9 +116,8 @@ fn show(global: &Global, topic: &TopicDescription) -> Result<(), Failure> {
         return Ok(output::json(&object(topic))?);
     }
     let settings = topic.settings.unwrap_or_default();
-    let limit = |value: u64, text: String| if value == 0 { "none".to_owned() } else { text };
-    let millis =
-        |value: u64| limit(value, humantime::format_duration(std::time::Duration::from_millis(value)).to_string());
+    let limit = |value: Option<u64>, text: fn(u64) -> String| value.map_or("none".to_owned(), text);
+    let millis = |value| limit(value, duration);
     let rows = [
         ("topic", output::bold(&topic.topic)),
         ("durability", format!("{} ({})", durability(topic), topic.durability)),
@@ -123,8 +128,8 @@ fn show(global: &Global, topic: &TopicDescription) -> Result<(), Failure> {
             format!(
                 "age {}, bytes {}, events {}",
                 millis(settings.retention_ms),
-                limit(settings.retention_bytes, output::bytes(settings.retention_bytes)),
-                limit(settings.retention_events, output::count(settings.retention_events))
+                limit(settings.retention_bytes, output::bytes),
+                limit(settings.retention_events, output::count)
             ),
         ),
         ("declared", if topic.declared { "yes".into() } else { "no: found on the backend".into() }),
@@ -143,6 +148,10 @@ fn show(global: &Global, topic: &TopicDescription) -> Result<(), Failure> {
         ]);
     }
     Ok(output::line(&table.to_string())?)
+}
+
+fn duration(millis: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_millis(millis)).to_string()
 }
 
 fn durability(topic: &TopicDescription) -> &'static str {

@@ -1,12 +1,10 @@
 //! Between the types of the protocol and those of the hub.
 
-use std::time::Duration;
-
-use synapse_hub_core::{Code, Durability, Error, Layout, Result, TopicSettings};
+use synapse_hub_core::{Code, Durability, Error, Layout, Result};
 use synapse_hub_hub::{PartitionDescription, TopicDescription};
 use synapse_hub_proto::v1;
 
-use crate::catalog::millis;
+use crate::catalog::{AskedSettings, millis};
 
 fn unknown(field: &str) -> Error {
     Error::new(Code::InvalidArgument, "the value is not known to this version of the hub").field(field)
@@ -32,19 +30,17 @@ fn layout(value: i32) -> Result<Option<Layout>> {
     }
 }
 
-/// The settings that a request asks for; what is left open is as `default` says.
-pub(super) fn settings(asked: Option<v1::TopicSettings>, default: &TopicSettings) -> Result<TopicSettings> {
-    let Some(asked) = asked else { return Ok(default.clone()) };
-    let duration = |millis: u64| (millis > 0).then_some(Duration::from_millis(millis));
-    let limit = |value: u64| (value > 0).then_some(value);
-    Ok(TopicSettings {
-        partitions: if asked.partitions == 0 { default.partitions } else { asked.partitions },
-        durability: durability(asked.durability)?.unwrap_or(default.durability),
-        layout: layout(asked.layout)?.unwrap_or(default.layout),
-        dedup_window: duration(asked.dedup_window_ms),
-        retention_time: duration(asked.retention_ms),
-        retention_bytes: limit(asked.retention_bytes),
-        retention_events: limit(asked.retention_events),
+/// The settings that a request asks for.
+pub(super) fn settings(asked: Option<v1::TopicSettings>) -> Result<AskedSettings> {
+    let Some(asked) = asked else { return Ok(AskedSettings::default()) };
+    Ok(AskedSettings {
+        partitions: asked.partitions,
+        durability: durability(asked.durability)?,
+        layout: layout(asked.layout)?,
+        dedup_window_ms: asked.dedup_window_ms,
+        retention_ms: asked.retention_ms,
+        retention_bytes: asked.retention_bytes,
+        retention_events: asked.retention_events,
     })
 }
 
@@ -62,13 +58,13 @@ pub(super) fn description(topic: TopicDescription) -> v1::TopicDescription {
     };
     v1::TopicDescription {
         settings: Some(v1::TopicSettings {
-            partitions: settings.partitions,
+            partitions: Some(settings.partitions),
             durability: durability.into(),
             layout: layout.into(),
-            dedup_window_ms: settings.dedup_window.map_or(0, millis),
-            retention_ms: settings.retention_time.map_or(0, millis),
-            retention_bytes: settings.retention_bytes.unwrap_or(0),
-            retention_events: settings.retention_events.unwrap_or(0),
+            dedup_window_ms: settings.dedup_window.map(millis),
+            retention_ms: settings.retention_time.map(millis),
+            retention_bytes: settings.retention_bytes,
+            retention_events: settings.retention_events,
         }),
         topic: topic.topic.as_str().into(),
         partitions: partitions(&topic.partitions),

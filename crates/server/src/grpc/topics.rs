@@ -21,7 +21,7 @@ pub(super) async fn describe(hub: &Hub, request: v1::DescribeTopicRequest) -> Re
 
 pub(super) async fn create(hub: &Hub, request: v1::CreateTopicRequest) -> Result<v1::TopicDescription> {
     let topic: TopicName = request.topic.parse()?;
-    let settings = convert::settings(request.settings, &hub.options().default_topic)?;
+    let settings = convert::settings(request.settings)?.complete(&hub.options().default_topic);
     Ok(convert::description(hub.topics().create(&topic, settings, request.if_not_exists).await?))
 }
 

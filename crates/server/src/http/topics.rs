@@ -18,7 +18,10 @@ use super::{
     problem::{Failure, Problem, Result},
     query::Query,
 };
-use crate::{app::App, catalog};
+use crate::{
+    app::App,
+    catalog::{self, AskedSettings},
+};
 
 const LIMIT_DEFAULT: usize = 1000;
 const LIMIT_MAX: usize = 10_000;
@@ -191,7 +194,7 @@ pub(crate) async fn describe(State(app): State<App>, Topic(topic): Topic, reques
 pub(crate) async fn create(State(app): State<App>, Topic(topic): Topic, request: Request) -> Result<Response> {
     let must_be_new = must_be_new(request.headers())?;
     let settings: Settings = read_json(&app, request).await?;
-    let settings = settings.complete(&app.hub.options().default_topic);
+    let settings = settings.asked().complete(&app.hub.options().default_topic);
     let topics = app.hub.topics();
     match topics.create(&topic, settings.clone(), false).await {
         Ok(created) => Ok((StatusCode::CREATED, Json(TopicView::from(created))).into_response()),
@@ -287,21 +290,15 @@ fn check_json_media(headers: &HeaderMap) -> Result<()> {
 }
 
 impl Settings {
-    /// These settings, with what is left out taken from `default`.
-    fn complete(self, default: &TopicSettings) -> TopicSettings {
-        let duration = |millis: Option<u64>, default| match millis {
-            Some(millis) => (millis > 0).then_some(std::time::Duration::from_millis(millis)),
-            None => default,
-        };
-        let limit = |value: Option<u64>, default: Option<u64>| value.or(default).filter(|&value| value > 0);
-        TopicSettings {
-            partitions: self.partitions.unwrap_or(default.partitions),
-            durability: self.durability.map_or(default.durability, Durability::from),
-            layout: self.layout.map_or(default.layout, Layout::from),
-            dedup_window: duration(self.dedup_window_ms, default.dedup_window),
-            retention_time: duration(self.retention_ms, default.retention_time),
-            retention_bytes: limit(self.retention_bytes, default.retention_bytes),
-            retention_events: limit(self.retention_events, default.retention_events),
+    fn asked(self) -> AskedSettings {
+        AskedSettings {
+            partitions: self.partitions,
+            durability: self.durability.map(Durability::from),
+            layout: self.layout.map(Layout::from),
+            dedup_window_ms: self.dedup_window_ms,
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            retention_events: self.retention_events,
         }
     }
 }

@@ -65,9 +65,24 @@ async fn settings_that_are_left_out_are_as_the_configuration_says() {
         (&unlimited["settings"]["partitions"], &unlimited["settings"]["retention_bytes"]),
         (&json!(3), &Value::Null)
     );
-    let over_grpc = v1::CreateTopicRequest { topic: "c".into(), settings: None, if_not_exists: false };
-    let created = hub.topics().await.create_topic(over_grpc).await.unwrap().into_inner();
-    assert_eq!(created.settings.unwrap().partitions, 3);
+    let over_grpc = async |topic: &str, settings| {
+        let request = v1::CreateTopicRequest { topic: topic.into(), settings, if_not_exists: false };
+        let created = hub.topics().await.create_topic(request).await?.into_inner();
+        Ok::<_, tonic::Status>(created.settings.unwrap())
+    };
+    let created = over_grpc("c", None).await.unwrap();
+    assert_eq!((created.partitions, created.retention_bytes), (Some(3), Some(1 << 30)));
+    let some = v1::TopicSettings { retention_events: Some(7), ..v1::TopicSettings::default() };
+    let created = over_grpc("d", Some(some)).await.unwrap();
+    assert_eq!(
+        (created.partitions, created.retention_bytes, created.retention_events),
+        (Some(3), Some(1 << 30), Some(7))
+    );
+    let off = v1::TopicSettings { retention_bytes: Some(0), ..v1::TopicSettings::default() };
+    assert_eq!(over_grpc("e", Some(off)).await.unwrap().retention_bytes, None);
+    let none = v1::TopicSettings { partitions: Some(0), ..v1::TopicSettings::default() };
+    let refused = over_grpc("f", Some(none)).await.unwrap_err();
+    assert_eq!(refused.metadata().get("synapse-error-code").unwrap(), "invalid_topic_settings");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,12 +110,13 @@ async fn settings_and_trims_that_cannot_be_are_refused_by_name() {
 async fn topics_are_the_same_over_grpc() {
     let hub = hub().await;
     let mut topics = hub.topics().await;
-    let settings = v1::TopicSettings { partitions: 2, dedup_window_ms: 1000, ..v1::TopicSettings::default() };
+    let settings =
+        v1::TopicSettings { partitions: Some(2), dedup_window_ms: Some(1000), ..v1::TopicSettings::default() };
     let create = v1::CreateTopicRequest { topic: "a".into(), settings: Some(settings), if_not_exists: false };
     let created = topics.create_topic(create.clone()).await.unwrap().into_inner();
     assert_eq!((created.topic.as_str(), created.partitions.len(), created.declared), ("a", 2, true));
     let settings = created.settings.unwrap();
-    assert_eq!((settings.dedup_window_ms, settings.durability()), (1000, v1::Durability::Stored));
+    assert_eq!((settings.dedup_window_ms, settings.durability()), (Some(1000), v1::Durability::Stored));
     let again = topics.create_topic(create.clone()).await.unwrap_err();
     assert_eq!(again.code(), tonic::Code::AlreadyExists);
     assert_eq!(again.metadata().get("synapse-error-code").unwrap(), "topic_exists");
