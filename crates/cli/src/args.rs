@@ -13,6 +13,9 @@ A first event:
   synapse publish model-events '{\"event\": \"model-ready\", \"model_name\": \"classifier\", \"version\": \"v2.0\"}'
   synapse subscribe model-events --from 2025-01-01 --filter model_name=classifier";
 
+/// Where the help of a command lists what every command has.
+const GLOBAL: &str = "Global options";
+
 /// The event-streaming hub for AI platforms: typed events in, filtered events out.
 #[derive(Debug, Parser)]
 #[command(name = "synapse", version, after_help = AFTER, propagate_version = true)]
@@ -26,13 +29,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The hub's address.
-    #[arg(long, global = true, env = "SYNAPSE_URL", default_value = synapse_hub_client::DEFAULT_URL, value_name = "URL")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "SYNAPSE_URL", default_value = synapse_hub_client::DEFAULT_URL, value_name = "URL")]
     pub(crate) url: String,
     /// For people, or for machines (JSON).
-    #[arg(long, short, global = true, value_enum, default_value_t = Output::Human)]
+    #[arg(long, short, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
     /// Colours; `auto` has them on a terminal, unless NO_COLOR is set.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
 }
 
@@ -56,7 +59,7 @@ pub(crate) enum Command {
     /// Publish events: from the command line, a file, or standard input (NDJSON).
     Publish(Publish),
     /// Follow topics, from any moment in history.
-    #[command(alias = "tail")]
+    #[command(visible_alias = "tail")]
     Subscribe(Subscribe),
     /// List, describe, create, delete and trim topics.
     #[command(subcommand)]
@@ -213,19 +216,28 @@ pub(crate) enum Topics {
     },
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Layout {
+    Flat,
+    Packed,
+}
+
 #[derive(Debug, Args)]
+#[command(
+    after_help = "What is left out is as the hub's configuration says ([topics.default]); a time or a limit of 0 is none."
+)]
 pub(crate) struct Create {
     /// The topic.
     pub(crate) topic: String,
     /// How many partitions.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) partitions: u32,
-    /// What an acknowledgement promises.
-    #[arg(long, value_enum, default_value_t = Durability::Stored)]
-    pub(crate) durability: Durability,
-    /// One entry a batch rather than one an event: faster, readable through Synapse only.
     #[arg(long)]
-    pub(crate) packed: bool,
+    pub(crate) partitions: Option<u32>,
+    /// What an acknowledgement promises.
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<Durability>,
+    /// On Redis: one entry an event (flat), or one a batch (packed): faster, readable through Synapse only.
+    #[arg(long, value_enum)]
+    pub(crate) layout: Option<Layout>,
     /// Store the same `source` and `id` once within this time, such as 10m.
     #[arg(long, value_name = "DURATION")]
     pub(crate) dedup_window: Option<humantime::Duration>,

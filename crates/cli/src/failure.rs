@@ -107,7 +107,9 @@ impl From<synapse_hub_server::Error> for Failure {
     fn from(error: synapse_hub_server::Error) -> Self {
         let code = error.code();
         let exit = if error.retryable() { 3 } else { 1 };
-        let place = error.field_path().map_or(String::new(), |field| format!("{field}: "));
+        // Most messages name the setting themselves.
+        let unnamed = error.field_path().filter(|field| !error.message().contains(*field));
+        let place = unnamed.map_or(String::new(), |field| format!("{field}: "));
         Self::with(exit, code.as_str(), format!("{place}{}", error.message()))
     }
 }

@@ -119,14 +119,19 @@ impl Client {
     /// `invalid_argument` when the address cannot be.
     pub fn new(url: &str, options: ClientOptions) -> Result<Self> {
         let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let invalid = |error: tonic::transport::Error| {
+        let invalid = |why: &str| {
             Error::new(
                 "invalid_argument",
-                format!("{url:?} is no address of a hub ({error}); write it like {DEFAULT_URL}"),
+                format!("{url:?} is no address of a hub: {why}; write it like {DEFAULT_URL}"),
             )
         };
+        if let Some((scheme, _)) = with_scheme.split_once("://")
+            && !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+        {
+            return Err(invalid(&format!("the scheme `{scheme}` is none that hubs speak")));
+        }
         let endpoint = Endpoint::from_shared(with_scheme)
-            .map_err(invalid)?
+            .map_err(|error| invalid(&error.to_string()))?
             .tcp_nodelay(true)
             .connect_timeout(options.connect_timeout)
             .http2_keep_alive_interval(Duration::from_secs(20))

@@ -52,13 +52,16 @@ impl From<tonic::Status> for Error {
         let transport =
             matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled);
         let Some(code) = text(ERROR_CODE_METADATA) else {
-            // No hub said this: the connection or something in between did.
-            let mut message = status.message().to_owned();
-            let mut source = std::error::Error::source(&status);
-            while let Some(cause) = source {
-                message = format!("{message}: {cause}");
-                source = cause.source();
+            // No hub said this: the connection or something in between did. Each layer repeats what the one below says;
+            // the lowest knows.
+            let mut cause: &dyn std::error::Error = &status;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
             }
+            let message = match cause.downcast_ref::<tonic::Status>() {
+                Some(status) => status.message().to_owned(),
+                None => cause.to_string(),
+            };
             return match status.code() {
                 _ if transport => Self::unreachable(message),
                 tonic::Code::DeadlineExceeded => Self { retryable: true, ..Self::new("timeout", message) },

@@ -1,13 +1,16 @@
 //! `synapse doctor`: looks at everything between this command and its events, and says what is wrong and what to do.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io::ErrorKind,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
-use synapse_hub_client::{Client, InfoResponse};
+use synapse_hub_client::{Client, ClientOptions, InfoResponse};
 use synapse_hub_server::{Config, ConfigSources, open_backend};
 use tokio::net::{TcpStream, lookup_host};
 
-use super::client;
 use crate::{
     args::{Doctor, Global, Output},
     failure::Failure,
@@ -40,8 +43,13 @@ pub(super) async fn run(global: &Global, args: &Doctor) -> Result<(), Failure> {
     if let Some(backend) = &args.backend {
         look_at_backend(backend, &mut report).await;
     }
-    if look_at_address(&global.url, &mut report).await {
-        look_at_hub(&client(global)?, &mut report).await;
+    match Client::new(&global.url, ClientOptions::default()) {
+        Ok(client) => {
+            if look_at_address(&global.url, &mut report).await {
+                look_at_hub(&client, &mut report).await;
+            }
+        }
+        Err(error) => report.add(Finding::Bad, "address", error.message),
     }
     show(global, &report)?;
     let bad = report.0.iter().filter(|(finding, ..)| *finding == Finding::Bad).count();
@@ -95,7 +103,7 @@ async fn look_at_address(url: &str, report: &mut Report) -> bool {
             report.add(Finding::Good, "address", format!("something listens at {target}"));
             true
         }
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             let advice = "start a hub there (`synapse serve`), or name the right address with --url or SYNAPSE_URL";
             report.add(Finding::Bad, "address", format!("nothing listens at {target}; {advice}"));
             false
@@ -199,6 +207,11 @@ async fn look_at_backend(url: &str, report: &mut Report) {
         Ok(config) => config,
         Err(error) => return report.add(Finding::Bad, "backend", error.message()),
     };
+    if let Some(folder) = config.backend.embedded_path()
+        && let Some(found) = without_log(folder)
+    {
+        return report.add(found.0, "backend", found.1);
+    }
     let backend = match tokio::time::timeout(TIMEOUT * 3, open_backend(&config)).await {
         Ok(Ok(backend)) => backend,
         Ok(Err(error)) => {
@@ -223,4 +236,19 @@ async fn look_at_backend(url: &str, report: &mut Report) {
         }
     }
     backend.shutdown(TIMEOUT).await;
+}
+
+/// What there is to say of a folder that holds no log yet; opening it would make one.
+fn without_log(folder: &Path) -> Option<(Finding, String)> {
+    let shown = folder.display();
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries
+            .next()
+            .is_none()
+            .then(|| (Finding::Good, format!("the folder {shown} is empty; `synapse serve` makes a log in it"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Some((Finding::Good, format!("there is no folder {shown} yet; `synapse serve` makes it")))
+        }
+        Err(error) => Some((Finding::Bad, format!("the folder {shown} cannot be read: {error}"))),
+    }
 }

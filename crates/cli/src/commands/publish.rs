@@ -1,10 +1,15 @@
 //! `synapse publish`
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde_json::json;
 use synapse_hub_client::{Client, Durability, PublishOptions, Published};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
+    time::timeout,
+};
 
 use super::client;
 use crate::{
@@ -15,16 +20,25 @@ use crate::{
 
 /// The longest line that is read as one event, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 20;
+/// The most bytes in one request, unless one event has more: well below what a hub takes.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How long a batch waits for its next line.
+const LINGER: Duration = Duration::from_millis(5);
 
 pub(super) async fn run(global: &Global, args: &Publish) -> Result<(), Failure> {
+    let client = client(global)?;
+    // Publishing waits for a hub that is away for a moment; one that was never there is told at once.
+    client.info().await?;
     let mut sender = Sender {
-        client: client(global)?,
+        client,
         args,
         output: global.output,
         bar: output::progress(global.output, None, "publishing"),
         stored: 0,
         duplicates: 0,
         refused: 0,
+        batch: Vec::new(),
+        batch_bytes: 0,
         lines: 0,
         durability: String::new(),
     };
@@ -52,55 +66,76 @@ struct Sender<'a> {
     stored: u64,
     duplicates: u64,
     refused: u64,
+    /// What goes next.
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
     /// Lines read before this batch, so that a refusal can name its line.
     lines: usize,
     durability: String,
 }
 
 impl Sender<'_> {
-    /// Reads one event a line, or one list over all lines.
+    /// Reads one event a line, or one list over all lines. Lines that come together go together; none waits for those of
+    /// a slow producer.
     async fn send_lines(&mut self, from: impl AsyncRead + Unpin) -> Result<(), Failure> {
-        let mut reader = BufReader::with_capacity(1 << 20, from);
-        let mut batch = Vec::new();
+        let mut reader = BufReader::with_capacity(BATCH_BYTES_MAX, from);
         let mut line = Vec::new();
         let mut first = true;
         loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line).await?;
-            if read > LINE_BYTES_MAX {
-                return Err(Failure::refused(format!(
-                    "line {} is longer than {LINE_BYTES_MAX} bytes",
-                    self.lines + batch.len() + 1
-                )));
+            let reading = reader.read_until(b'\n', &mut line);
+            let read = if self.batch.is_empty() { Ok(reading.await) } else { timeout(LINGER, reading).await };
+            let Ok(read) = read else {
+                // What there is of the next line stays in `line`.
+                self.send().await?;
+                continue;
+            };
+            read?;
+            if line.is_empty() {
+                return self.send().await;
+            }
+            if line.len() > LINE_BYTES_MAX {
+                let number = self.lines + self.batch.len() + 1;
+                return Err(Failure::refused(format!("line {number} is longer than {LINE_BYTES_MAX} bytes")));
             }
             let text = line.trim_ascii();
             if first && text.starts_with(b"[") {
-                let mut whole = line.clone();
-                tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut whole).await?;
-                let text = String::from_utf8(whole).map_err(|_| Failure::refused("the input is not UTF-8"))?;
+                reader.read_to_end(&mut line).await?;
+                let text = String::from_utf8(line).map_err(|_| Failure::refused("the input is not UTF-8"))?;
                 return self.send_all(input::events(&text)).await;
             }
             if !text.is_empty() {
                 first = false;
-                batch.push(Bytes::copy_from_slice(text));
+                self.add(Bytes::copy_from_slice(text)).await?;
             }
-            if batch.len() >= self.args.batch.max(1) || (read == 0 && !batch.is_empty()) {
-                self.send(std::mem::take(&mut batch)).await?;
-            }
-            if read == 0 {
-                return Ok(());
-            }
+            line.clear();
         }
     }
 
     async fn send_all(&mut self, events: Vec<Bytes>) -> Result<(), Failure> {
-        for batch in events.chunks(self.args.batch.max(1)) {
-            self.send(batch.to_vec()).await?;
+        for event in events {
+            self.add(event).await?;
         }
+        self.send().await
+    }
+
+    /// Puts an event into the batch, which goes when it is full.
+    async fn add(&mut self, event: Bytes) -> Result<(), Failure> {
+        let full = self.batch.len() >= self.args.batch.max(1) || self.batch_bytes + event.len() > BATCH_BYTES_MAX;
+        if full {
+            self.send().await?;
+        }
+        self.batch_bytes += event.len();
+        self.batch.push(event);
         Ok(())
     }
 
-    async fn send(&mut self, batch: Vec<Bytes>) -> Result<(), Failure> {
+    /// Sends the batch, if there is one.
+    async fn send(&mut self) -> Result<(), Failure> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if batch.is_empty() {
+            return Ok(());
+        }
         let durability = match self.args.durability {
             None => Durability::Unspecified,
             Some(args::Durability::Memory) => Durability::Memory,

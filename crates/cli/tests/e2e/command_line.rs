@@ -1,8 +1,14 @@
 //! The commands, as people and programs use them.
 
-use serde_json::Value;
+use std::{
+    io::Write as _,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use crate::support::{Hub, synapse};
+use serde_json::{Value, json};
+
+use crate::support::{Hub, PATIENCE, synapse};
 
 fn hub() -> (tempfile::TempDir, Hub) {
     let folder = tempfile::tempdir().unwrap();
@@ -73,6 +79,60 @@ fn one_event_can_be_put_together_from_flags() {
 }
 
 #[test]
+fn lines_of_a_slow_producer_are_stored_as_they_come() {
+    let (_folder, hub) = hub();
+    let mut command = synapse(&["publish", "slow", "--url", &hub.url()]);
+    let mut publishing = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut input = publishing.stdin.take().unwrap();
+    for n in 0..3 {
+        // The start of the next line must not hold this one back either.
+        write!(input, "{{\"event\":\"tick\",\"n\":{n}}}\n{{").unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while lines(&hub.must(&["replay", "slow"])).last().is_none_or(|event| event["n"] != n) {
+            assert!(Instant::now() < deadline, "event {n} is held back");
+        }
+        writeln!(input, "\"event\":\"other\"}}").unwrap();
+    }
+    drop(input);
+    assert!(publishing.wait().unwrap().success());
+}
+
+#[test]
+fn batches_are_split_by_bytes_as_well() {
+    let (_folder, hub) = hub();
+    let pad = "x".repeat(50_000);
+    let events: Vec<String> = (0..500).map(|n| format!("{{\"event\":\"big\",\"n\":{n},\"pad\":\"{pad}\"}}")).collect();
+    for input in [events.join("\n"), format!("[{}]", events.join(",\n"))] {
+        let output = hub.run_with(&["publish", "big"], &input);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && told.contains("500 stored"), "{told}");
+    }
+}
+
+#[test]
+fn a_topic_is_created_as_the_hub_is_configured_unless_it_is_said_otherwise() {
+    let settings =
+        ["topics.default.partitions=3", "topics.default.durability=memory", "topics.default.retention_ms=1000"];
+    let hub = Hub::start("memory:", &settings);
+    let create = |arguments: &[&str]| -> Value {
+        let arguments = [&["topics", "create", "-o", "json"], arguments].concat();
+        serde_json::from_str::<Value>(&hub.must(&arguments)).unwrap()["settings"].clone()
+    };
+    let made = create(&["made"]);
+    assert_eq!(
+        (&made["partitions"], &made["durability"], &made["retention_ms"]),
+        (&json!(3), &json!("memory"), &json!(1000))
+    );
+    let own =
+        create(&["own", "--partitions", "2", "--durability", "stored", "--retention", "0s", "--layout", "packed"]);
+    assert_eq!(
+        (&own["partitions"], &own["durability"], &own["retention_ms"]),
+        (&json!(2), &json!("stored"), &Value::Null)
+    );
+    assert_eq!(own["layout"], "packed");
+}
+
+#[test]
 fn topics_are_listed_described_created_trimmed_and_deleted() {
     let (_folder, hub) = hub();
     hub.must(&["topics", "create", "jobs", "--partitions", "3", "--durability", "synced", "--retention", "7days"]);
@@ -116,9 +176,14 @@ fn exit_codes_and_errors_say_what_to_do() {
     assert_eq!(hub.run(&["subscribe", "ticks", "--filter", "x"]).status.code(), Some(2));
     assert_eq!(hub.run(&["subscribe", "ticks", "--from", "yesterday"]).status.code(), Some(4));
     assert_eq!(hub.run(&["publish", "no spaces", "{}"]).status.code(), Some(4));
-    let nobody = synapse(&["topics", "list", "--url", "http://127.0.0.1:1"]).output().unwrap();
-    assert_eq!(nobody.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("synapse serve"));
+    for arguments in [["topics", "list"].as_slice(), &["publish", "ticks", "{}"], &["subscribe", "ticks"]] {
+        let started = Instant::now();
+        let nobody = synapse(arguments).args(["--url", "http://127.0.0.1:1"]).output().unwrap();
+        let told = String::from_utf8(nobody.stderr).unwrap();
+        assert_eq!(nobody.status.code(), Some(3), "{arguments:?}: {told}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{arguments:?} tries for too long");
+        assert!(told.contains("synapse serve") && told.contains("(Connection refused"), "{arguments:?}: {told}");
+    }
     let json = synapse(&["topics", "list", "--url", "http://127.0.0.1:1", "-o", "json"]).output().unwrap();
     let error: Value = serde_json::from_slice(&json.stderr).unwrap();
     assert_eq!(error["error"]["code"], "unreachable");
@@ -155,6 +220,21 @@ fn doctor_tells_a_good_hub_from_an_absent_one_and_from_something_else() {
     assert_eq!(silent.status.code(), Some(3));
     let locked = hub.run(&["doctor", "--backend", &format!("embedded:{}", _folder.path().display())]);
     assert!(String::from_utf8_lossy(&locked.stdout).contains("storage_locked"), "{locked:?}");
+    let scheme = synapse(&["doctor", "--url", "ftp://localhost"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&scheme.stdout).contains("`ftp`"), "{scheme:?}");
+}
+
+#[test]
+fn doctor_leaves_everything_as_it_was() {
+    let (folder, hub) = hub();
+    let (absent, empty) = (folder.path().join("absent"), folder.path().join("empty"));
+    std::fs::create_dir(&empty).unwrap();
+    for (path, said) in [(&absent, "no folder"), (&empty, "is empty")] {
+        let found = hub.must(&["doctor", "--backend", &format!("embedded:{}", path.display())]);
+        assert!(found.contains(said), "{found}");
+    }
+    assert!(!absent.exists());
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
 }
 
 #[test]
@@ -162,6 +242,14 @@ fn completions_and_help_are_there_for_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = synapse(&["completions", shell]).output().unwrap();
         assert!(output.status.success() && output.stdout.len() > 1000, "{shell}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("tail"), "{shell}");
+    }
+    let help = String::from_utf8(synapse(&["--help"]).output().unwrap().stdout).unwrap();
+    assert!(help.contains("[alias: tail]"), "{help}");
+    let help = String::from_utf8(synapse(&["publish", "--help"]).output().unwrap().stdout).unwrap();
+    let (own, global) = help.split_once("Global options:").unwrap();
+    for option in ["--url", "--output", "--color"] {
+        assert!(global.contains(option) && !own.contains(option), "{option}: {help}");
     }
     for command in ["serve", "publish", "subscribe", "tail", "topics", "replay", "bench", "config", "doctor"] {
         assert!(synapse(&[command, "--help"]).output().unwrap().status.success(), "{command}");
