@@ -50,6 +50,9 @@ fn what_cannot_be_served_is_explained() {
         (vec!["--listen", "127.0.0.1:0", "--backend", "redis://127.0.0.1:1"], 3, "backend_unavailable"),
         (vec!["--listen", "127.0.0.1:0", "--backend", "memory:", "--set", "limits.nonsense=1"], 1, "nonsense"),
         (vec!["--listen", "nowhere", "--backend", "memory:"], 1, "listen"),
+        (vec!["--listen", "8002", "--backend", "memory:"], 1, "error: `listen` is an address and a port, such as"),
+        (vec!["--backend", "memory:", "--set", "limits=5"], 1, "error: the setting `limits` in the flag for"),
+        (vec!["--backend", "memory:", "--set", "limits=5"], 1, "is a table of settings, not `5`"),
     ] {
         let output = synapse(&["serve"]).args(&arguments).stdin(Stdio::null()).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();

@@ -102,7 +102,7 @@ impl Serialize for BackendUrl {
 
 impl<'de> Deserialize<'de> for BackendUrl {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(|error: Error| serde::de::Error::custom(error.message()))
+        super::text(from)?.parse().map_err(|error: Error| serde::de::Error::custom(error.message()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider, Source,
-    error::Kind,
+    error::{Actual, Kind},
     providers::{Format as _, Toml},
     value::{Dict, Map, Value},
 };
@@ -16,10 +16,12 @@ use super::Config;
 const DEFAULT_FILE: &str = "synapse.toml";
 const ENVIRONMENT_PREFIX: &str = "SYNAPSE_";
 
-/// Variables that start as the settings do and are none: those of clients and tests, and those that Kubernetes gives to a
-/// pod beside a service called `synapse`.
+/// Variables that start as the settings do and are none: those of clients, of ModelKit and of tests, and those that
+/// Kubernetes gives to a pod beside a service called `synapse`.
 fn is_no_setting(name: &str) -> bool {
-    matches!(name, "URL" | "CONFIG" | "BIN" | "PORT") || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+    matches!(name, "URL" | "CONFIG" | "SOURCE" | "BIN" | "PORT")
+        || name.starts_with("PORT_")
+        || name.starts_with("SERVICE_")
 }
 
 /// What the configuration is read from, besides the defaults.
@@ -124,9 +126,44 @@ fn describe(error: &figment::Error) -> Error {
             let table = key.rsplit_once('.').map_or("at the top level", |(table, _)| table);
             format!("there is no setting `{key}`{place}; {table} has {}", known.join(", "))
         }
+        Kind::UnknownVariant(given, known) => format!("the setting `{key}`{place} is {}, not `{given}`", one_of(known)),
+        Kind::InvalidType(given, wanted) | Kind::InvalidValue(given, wanted) => {
+            format!("the setting `{key}`{place} is {}, not {}", wanted_in_words(wanted), given_in_words(given))
+        }
         kind if key.is_empty() => format!("{kind}{place}"),
         kind => format!("the setting `{key}`{place} cannot be: {kind}"),
     };
     let error = Error::new(Code::InvalidConfig, what);
     if key.is_empty() { error } else { error.field(key) }
+}
+
+fn one_of(known: &[&str]) -> String {
+    known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// What a setting is, from the name of its type.
+fn wanted_in_words(wanted: &str) -> &str {
+    match wanted {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "bool" | "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "a string" => "a text",
+        _ if wanted.starts_with("struct ") => "a table of settings",
+        _ => wanted,
+    }
+}
+
+fn given_in_words(given: &Actual) -> String {
+    match given {
+        Actual::Bool(value) => format!("`{value}`"),
+        Actual::Unsigned(value) => format!("`{value}`"),
+        Actual::Signed(value) => format!("`{value}`"),
+        Actual::Float(value) => format!("`{value}`"),
+        Actual::Str(value) => format!("{value:?}"),
+        Actual::Seq => "a list".into(),
+        Actual::Map => "a table".into(),
+        other => other.to_string(),
+    }
 }

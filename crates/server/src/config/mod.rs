@@ -23,6 +23,7 @@ const DEFAULT_TOML: &str = include_str!("../../synapse.default.toml");
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the hub listens, `HOST:PORT`.
+    #[serde(deserialize_with = "text")]
     pub listen: String,
     /// Where events are kept.
     pub backend: BackendUrl,
@@ -156,6 +157,7 @@ pub struct RedisConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// A level, or directives for parts of the hub.
+    #[serde(deserialize_with = "text")]
     pub level: String,
     /// For people or for machines.
     pub format: LogFormat,

@@ -87,6 +87,7 @@ fn the_file_may_be_named_by_a_variable_and_must_then_be_there() {
 fn variables_of_others_are_no_settings() {
     let variables = [
         ("SYNAPSE_URL", "http://synapse:8002"),
+        ("SYNAPSE_SOURCE", "helox"),
         ("SYNAPSE_BIN", "target/debug/synapse"),
         ("SYNAPSE_PORT", "tcp://10.0.0.1:8002"),
         ("SYNAPSE_PORT_8002_TCP", "tcp://10.0.0.1:8002"),
@@ -108,7 +109,15 @@ fn what_is_wrong_is_named_with_its_place() {
         ("shutdown_deadline = \"soon\"", Some("shutdown_deadline"), ["\"soon\"", "10s"]),
         ("shutdown_deadline = 10", Some("shutdown_deadline"), ["duration", "10s"]),
         ("listen = \"8002\"", Some("listen"), ["127.0.0.1:8002", "\"8002\""]),
-        ("log.format = \"xml\"", Some("log.format"), ["xml", "json"]),
+        ("listen = 8002", Some("listen"), ["`listen` is an address and a port", "\"8002\""]),
+        ("backend = 6379", Some("backend"), ["a backend is written as", "synapse.toml"]),
+        ("limits = 5", Some("limits"), ["`limits` in", "is a table of settings, not `5`"]),
+        ("limits.event_bytes = -1", Some("limits.event_bytes"), ["a whole number from 0 on, not", "-1"]),
+        ("limits.event_bytes = \"1 MiB\"", Some("limits.event_bytes"), ["a whole number from 0 on", "\"1 MiB\""]),
+        ("topics.auto_create = 1", Some("topics.auto_create"), ["is `true` or `false`, not `1`", "synapse.toml"]),
+        ("http.cors_origins = \"*\"", Some("http.cors_origins"), ["is a list, not \"*\"", "synapse.toml"]),
+        ("log.format = \"xml\"", Some("log.format"), ["is `text` or `json`, not `xml`", "synapse.toml"]),
+        ("log = true", Some("log"), ["is a table of settings, not `true`", "synapse.toml"]),
         ("backend = \"kafka://user:secret@x\"", Some("backend"), ["kafka", "synapse.toml"]),
         ("listen = ", None, ["TOML", "synapse.toml"]),
     ] {
