@@ -22,7 +22,7 @@ use synapse_hub_proto::{
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub(crate) use self::status::{complete_error, status};
+pub(crate) use self::status::{complete_error, no_method, status};
 use crate::app::App;
 
 /// What a message may be larger than its events.
@@ -64,12 +64,6 @@ pub(crate) fn routes(app: &App) -> synapse_hub_core::Result<Router> {
         .add_service(reflection().build_v1().map_err(unreadable)?)
         .add_service(reflection().build_v1alpha().map_err(unreadable)?);
     Ok(routes.prepare().into_axum_router().reset_fallback())
-}
-
-/// The answer to a call of a service that is not here.
-pub(crate) fn unknown_service(path: &str) -> Status {
-    let shown: String = path.chars().take(120).collect();
-    status(&Error::new(Code::RouteNotFound, format!("there is no gRPC method {shown}; ask the reflection service")))
 }
 
 /// Keeps the health service as the hub is.

@@ -1,6 +1,6 @@
 //! Errors as gRPC statuses, with the stable code in the metadata.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use synapse_hub_core::{Code, Error};
 use synapse_hub_hub::Refusal;
 use synapse_hub_proto::{ERROR_CODE_METADATA, RETRY_AFTER_METADATA, v1};
@@ -48,32 +48,48 @@ fn message(error: &Error) -> String {
     text.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// Gives errors that the gRPC library made itself their code.
-pub(crate) fn complete_error(headers: &mut HeaderMap) {
-    let Some(status) = headers.get("grpc-status").map(|status| tonic::Code::from_bytes(status.as_bytes())) else {
-        return;
-    };
-    let code = match status {
-        tonic::Code::Ok => return,
-        // A message over the limit, before or after decompression.
-        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => Code::BodyTooLarge,
-        tonic::Code::Unimplemented => Code::RouteNotFound,
-        tonic::Code::Internal | tonic::Code::InvalidArgument => Code::InvalidArgument,
-        _ => return,
-    };
-    let name = HeaderName::from_static(ERROR_CODE_METADATA);
-    headers.entry(name).or_insert(HeaderValue::from_static(code.as_str()));
+/// Makes an error that the gRPC library answered a call with one of ours. `path` is that of the call.
+pub(crate) fn complete_error(headers: &mut HeaderMap, path: &str) {
+    let Some(made) = Status::from_header_map(headers) else { return };
+    // Nothing else of it has no message.
+    let unknown = made.code() == tonic::Code::Unimplemented && made.message().is_empty();
+    if let Some(error) = if unknown { Some(no_method(path)) } else { library_error(&made) } {
+        // A status of ours is made of what a header takes.
+        let _ = status(&error).add_header(headers);
+    }
 }
 
 /// What reading a request stream failed with.
-pub(crate) fn stream_error(status: Status) -> Status {
-    let mut headers = status.metadata().clone().into_headers();
-    if let Ok(code) = HeaderValue::from_str(&i32::from(status.code()).to_string()) {
-        headers.insert("grpc-status", code);
+pub(super) fn stream_error(made: Status) -> Status {
+    library_error(&made).map_or(made, |error| status(&error))
+}
+
+/// What an error means that the gRPC library made; `None` when we made it, or when nobody is left to be told.
+fn library_error(made: &Status) -> Option<Error> {
+    if made.metadata().contains_key(ERROR_CODE_METADATA) {
+        return None;
     }
-    complete_error(&mut headers);
-    headers.remove("grpc-status");
-    Status::with_metadata(status.code(), status.message(), MetadataMap::from_headers(headers))
+    match made.code() {
+        // A message over the limit, before or after decompression.
+        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
+            let what = "the message is larger than `limits.body_bytes` of the hub allows; send smaller batches";
+            Some(Error::new(Code::BodyTooLarge, what))
+        }
+        // A compression that is not known here.
+        tonic::Code::Unimplemented => Some(Error::new(Code::Unsupported, made.message())),
+        // The library takes the blame for what it cannot read.
+        tonic::Code::Internal | tonic::Code::InvalidArgument => {
+            let what = format!("the request cannot be read as its protobuf message: {}", made.message());
+            Some(Error::new(Code::InvalidArgument, what))
+        }
+        _ => None,
+    }
+}
+
+/// The error of a call of a method that is not here.
+pub(crate) fn no_method(path: &str) -> Error {
+    let shown: String = path.chars().take(120).collect();
+    Error::new(Code::RouteNotFound, format!("there is no gRPC method {shown}; ask the reflection service"))
 }
 
 #[cfg(test)]

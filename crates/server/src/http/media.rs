@@ -58,6 +58,16 @@ pub(crate) fn of(headers: &HeaderMap) -> Result<Media> {
     }
 }
 
+/// Whether the client asks for this media type by name.
+pub(crate) fn accepts(headers: &HeaderMap, media: &str) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let wanted = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(media));
+        wanted && !parts.any(|parameter| matches!(parameter.replace(' ', "").as_str(), "q=0" | "q=0.0" | "q=0.00"))
+    })
+}
+
 /// JSON is UTF-8.
 fn check_charset(text: Option<&str>) -> Result<()> {
     let parameters = text.unwrap_or_default().split(';').skip(1);
@@ -118,6 +128,21 @@ mod tests {
                 headers.insert("ce-id", "1".parse().unwrap());
             }
             assert_eq!(of(&headers).map_err(|error| error.code()), expected, "{content_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_given_to_those_who_name_it() {
+        for (accept, expected) in [
+            ("text/event-stream", true),
+            ("application/json;q=0.5, Text/Event-Stream; q=0.9", true),
+            ("text/event-stream;q=0", false),
+            ("*/*", false),
+            ("application/json", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(accepts(&headers, "text/event-stream"), expected, "{accept}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod binary;
 mod body;
+mod exposition;
 mod extract;
 mod media;
 mod observe;
@@ -72,7 +73,7 @@ pub(crate) fn service(routes: Router<App>, grpc: Router, app: App) -> Router {
 
 async fn unknown(request: Request) -> Response {
     if observe::is_grpc(request.headers()) {
-        return grpc::unknown_service(request.uri().path()).into_http();
+        return grpc::status(&grpc::no_method(request.uri().path())).into_http();
     }
     let shown: String = request.uri().path().chars().take(120).collect();
     let what = format!("there is nothing at {shown}; see / for what there is, and /openapi.json for all of it");

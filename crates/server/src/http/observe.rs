@@ -28,16 +28,18 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let peer = request.extensions().get::<Peer>().copied();
     let is_grpc = is_grpc(request.headers());
     let traceparent = trace::parent(request.headers());
+    let uri = is_grpc.then(|| request.uri().clone());
 
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = outcome.unwrap_or_else(|panic| panicked(panic.as_ref(), is_grpc));
 
     let id_text = id.to_str().unwrap_or_default();
-    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let route = path.as_ref().map_or("none", |path| route_label(path.as_str()));
     let mut code = "";
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         code = failure.error.code().as_str();
-        if response.status().is_server_error() && !failure.error.retryable() {
+        // What is wrong with the backend is said once by those who watch it, not by every request that meets it.
+        if failure.error.code() == Code::Internal {
             tracing::error!(request_id = id_text, %method, route, error = ?failure.error, "a request failed");
         }
         problem::render(failure, id_text, &mut response);
@@ -56,8 +58,8 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
         took_us = took.as_micros() as u64,
         "request"
     );
-    if is_grpc {
-        grpc::complete_error(response.headers_mut());
+    if let Some(uri) = uri {
+        grpc::complete_error(response.headers_mut(), uri.path());
     }
     response.headers_mut().insert(&REQUEST_ID, id);
     response
@@ -65,6 +67,11 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
 
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The name of a route in logs and metrics: that of gRPC methods is their service's.
+fn route_label(matched: &str) -> &str {
+    matched.strip_suffix("/{*rest}").unwrap_or(matched)
 }
 
 /// The client's id where it is of use, else a new one.
@@ -102,15 +109,56 @@ mod tests {
     use super::*;
     use crate::{Config, metrics::ServerMetrics};
 
-    #[tokio::test]
-    async fn a_handler_that_panics_fails_only_its_own_request() {
+    /// A service of these routes with nothing behind it.
+    async fn observed(routes: Router) -> Router {
         let hub = Hub::start(Arc::new(synapse_hub_memory::Memory::new()), HubOptions::default()).await.unwrap();
         let metrics = ServerMetrics::register(hub.metrics());
         let app = App::new(hub, Config::default(), metrics, bytes::Bytes::new());
-        let router = Router::new()
+        routes.layer(middleware::from_fn_with_state(app, observe))
+    }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_meet_a_broken_backend_do_not_flood_the_log() {
+        let failing = |code| routing::get(async move || Failure::new(code, "on purpose"));
+        let routes =
+            Router::new().route("/denied", failing(Code::BackendDenied)).route("/defect", failing(Code::Internal));
+        let router = observed(routes).await;
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        for _ in 0..50 {
+            let request = Request::get("/denied").body(Body::empty()).unwrap();
+            assert_eq!(router.clone().oneshot(request).await.unwrap().status(), 502);
+        }
+        router.oneshot(Request::get("/defect").body(Body::empty()).unwrap()).await.unwrap();
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("ERROR") && text.contains("/defect"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_fails_only_its_own_request() {
+        let routes = Router::new()
             .route("/bad", routing::get(async || -> &'static str { panic!("on purpose") }))
-            .route("/good", routing::get(async || "good"))
-            .layer(middleware::from_fn_with_state(app, observe));
+            .route("/good", routing::get(async || "good"));
+        let router = observed(routes).await;
         let ask = |path: &str, media: &str| {
             let request = Request::get(path).header(header::CONTENT_TYPE, media).body(Body::empty()).unwrap();
             router.clone().oneshot(request)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use http::{HeaderMap, HeaderName};
 use serde::Serialize;
-use synapse_hub_core::{Code, Durability, TopicName, backend::ProducerBatch, cloudevents, json};
+use synapse_hub_core::{Code, Durability, TopicName, backend::ProducerBatch, cloudevents, flat, json};
 use synapse_hub_hub::{Limits, Payload, Publication, Published};
 use utoipa::ToSchema;
 
@@ -69,6 +69,7 @@ pub(crate) struct StoredEvent {
     params(
         ("topic" = String, Path, description = "The topic"),
         ("partial" = Option<bool>, Query, description = "Store what is acceptable and name what is refused"),
+        ("partitionkey" = Option<String>, Query, description = "Events with one key keep their order: the key of events that have none of their own"),
         ("durability" = Option<String>, Query, description = "`memory`, `stored` or `synced`: what the reply must promise, instead of what the topic says"),
         ("Synapse-Producer-Id" = Option<String>, Header, description = "Names the publisher, so that a request sent again is recognised; 1 to 64 bytes"),
         ("Synapse-Producer-Sequence" = Option<u64>, Header, description = "The number of this request among the publisher's for this topic: 1, 2, 3, … A request sent again has the number it had"),
@@ -99,14 +100,18 @@ pub(crate) async fn publish(
     let mut query = Query::parse(&head.uri)?;
     let partial = query.flag("partial")?;
     let durability = query.one("durability")?.as_deref().map(durability).transpose()?;
-    query.finish("partial, durability")?;
+    let partition_key = query.one("partitionkey")?.unwrap_or_default();
+    query.finish("partial, durability, partitionkey")?;
     let producer = producer(&head.headers)?;
     let media = media::of(&head.headers)?;
     let limits = app.hub.limits();
     let content = body::read(&head.headers, content, limits.body_bytes, app.config.http.body_timeout).await?;
-    let Some(payload) = payload(&media, &head.headers, content, limits)? else {
+    let Some(mut payload) = payload(&media, &head.headers, content, limits)? else {
         return Ok(Json(nothing(&topic)));
     };
+    if !partition_key.is_empty() {
+        payload = keyed(payload, &partition_key.into(), limits);
+    }
     let traceparent = trace::parent(&head.headers);
     let publication = Publication { topic: topic.clone(), payload, durability, producer, partial, traceparent };
     let published = app.hub.publish(publication).await?.await?;
@@ -170,6 +175,21 @@ fn payload(media: &Media, headers: &HeaderMap, content: Bytes, limits: &Limits) 
         }
         Media::Binary(content_type) => Payload::Read(vec![binary::decode(headers, content_type.as_deref(), content)]),
     }))
+}
+
+/// These events, with this partition key where they have none.
+fn keyed(payload: Payload, key: &ByteString, limits: &Limits) -> Payload {
+    let mut events = match payload {
+        Payload::Flat(texts) => texts.iter().map(|text| flat::decode(text, limits.json_depth)).collect(),
+        Payload::Read(events) => events,
+        other => return other,
+    };
+    for event in events.iter_mut().flatten() {
+        if event.more().partition_key.is_empty() {
+            event.more_mut().partition_key = key.clone();
+        }
+    }
+    Payload::Read(events)
 }
 
 fn is_array(text: &[u8]) -> bool {

@@ -5,14 +5,18 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use indexmap::IndexMap;
 use serde::Serialize;
 use synapse_hub_core::Timestamp;
 use synapse_hub_hub::HubHealth;
 use utoipa::ToSchema;
 
-use super::{problem::Result, query::Query};
+use super::{
+    exposition, media,
+    problem::{Problem, Result},
+    query::Query,
+};
 use crate::{VERSION, app::App, catalog};
 
 /// Whether the hub works.
@@ -159,6 +163,7 @@ pub(crate) async fn livez() -> &'static str {
     responses(
         (status = 200, description = "They should", body = String),
         (status = 503, description = "They should not", body = String),
+        (status = "default", description = "Not possible", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn readyz(State(app): State<App>, request: Request) -> Result<Response> {
@@ -182,13 +187,25 @@ pub(crate) async fn readyz(State(app): State<App>, request: Request) -> Result<R
 
 /// Metrics
 ///
-/// In the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", tag = "hub", responses((status = 200, description = "Metrics", body = String)))]
-pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    let mut response = app.hub.metrics().registry_text().into_response();
-    let media = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, media);
-    response
+/// In the text format of Prometheus, or as OpenMetrics where `Accept` names it.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "hub",
+    responses((
+        status = 200,
+        description = "Metrics",
+        content((String = "text/plain"), (String = "application/openmetrics-text")),
+    )),
+)]
+pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let text = app.hub.metrics().registry_text();
+    let (media, text) = if media::accepts(&headers, "application/openmetrics-text") {
+        (exposition::OPENMETRICS, text)
+    } else {
+        (exposition::PROMETHEUS, exposition::prometheus(&text))
+    };
+    ([(header::CONTENT_TYPE, media), (header::VARY, "accept")], text).into_response()
 }
 
 /// This description

@@ -91,7 +91,8 @@ async fn failures_carry_the_stable_code() {
     let huge = vec![format!(r#"{{"event":"t","pad":"{}"}}"#, "x".repeat(200_000)).into()];
     let huge = v1::PublishRequest { payload: Some(Payload::Flat(v1::FlatBatch { events: huge })), ..flat("t", 0..0) };
     let status = client.publish(huge).await.unwrap_err();
-    assert_eq!((status.code(), code(&status)), (Code::OutOfRange, "body_too_large"), "{status:?}");
+    assert_eq!((status.code(), code(&status)), (Code::InvalidArgument, "body_too_large"), "{status:?}");
+    assert!(status.message().contains("limits.body_bytes"), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +199,8 @@ async fn a_stream_with_garbage_or_too_large_messages_fails_with_a_code() {
     let mut responses = client.publish_stream(tokio_stream::iter([flat("t", 0..1), huge])).await.unwrap().into_inner();
     assert_eq!(responses.message().await.unwrap().unwrap().positions.len(), 1, "what came before is still answered");
     let status = responses.message().await.unwrap_err();
-    assert_eq!(code(&status), "body_too_large", "{status:?}");
+    assert_eq!((status.code(), code(&status)), (Code::InvalidArgument, "body_too_large"), "{status:?}");
+    assert!(status.message().contains("limits.body_bytes"), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

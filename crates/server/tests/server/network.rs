@@ -120,20 +120,37 @@ async fn http_2_without_tls_carries_plain_requests_too() {
     assert_eq!(response.status(), 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_grpc_method_is_a_grpc_error() {
-    let hub = hub().await;
+/// The status, code and message of a gRPC call whose message are these bytes.
+async fn call(hub: &TestHub, path: &str, message: &[u8]) -> (String, String, String) {
     let client = client_builder().http2_prior_knowledge().build().unwrap();
+    let mut frame = vec![0];
+    frame.extend((message.len() as u32).to_be_bytes());
+    frame.extend(message);
+    let request = client.post(format!("{}{path}", hub.url)).header("content-type", "application/grpc").body(frame);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let text = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let message = text("grpc-message");
+    let message = percent_encoding::percent_decode_str(&message).decode_utf8().unwrap().into_owned();
+    (text("grpc-status"), text("synapse-error-code"), message)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_grpc_method_is_told_by_name() {
+    let hub = hub().await;
     for path in ["/synapse.v1.EventService/Nothing", "/some.Service/Method"] {
-        let response = client
-            .post(format!("{}{path}", hub.url))
-            .header("content-type", "application/grpc")
-            .body(vec![0; 5])
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["grpc-status"], "12", "{path}");
-        assert_eq!(response.headers()["synapse-error-code"], "route_not_found");
+        let (status, code, message) = call(&hub, path, b"").await;
+        assert_eq!((status.as_str(), code.as_str()), ("12", "route_not_found"), "{path}");
+        assert!(message.contains(path), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_message_that_cannot_be_read_is_the_callers_fault() {
+    let hub = hub().await;
+    for method in ["EventService/Publish", "EventService/Subscribe", "TopicService/CreateTopic"] {
+        let (status, code, message) = call(&hub, &format!("/synapse.v1.{method}"), &[0x0a, 0xff]).await;
+        assert_eq!((status.as_str(), code.as_str()), ("3", "invalid_argument"), "{method}: {message}");
+        assert!(message.contains("cannot be read"), "{method}: {message}");
     }
 }

@@ -33,6 +33,30 @@ async fn a_flat_event_an_array_and_lines_are_stored_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn flat_events_take_their_partition_key_from_the_address() {
+    let hub = hub_with(|config| config.topics.default.partitions = 16).await;
+    let events = json!((0..32).map(|n| json!({"event": "tick", "n": n})).collect::<Vec<_>>()).to_string();
+    let partitions = async |parameter: &str, media: &str, body: &str| {
+        let reply = ok(hub.post(&format!("{EVENTS}{parameter}"), media, body.to_owned())).await;
+        let stored = reply["events"].as_array().unwrap().clone();
+        stored.into_iter().map(|event| event["partition"].as_u64().unwrap()).collect::<std::collections::HashSet<_>>()
+    };
+    let keyed = partitions("?partitionkey=user+7", "application/json", &events).await;
+    assert_eq!(keyed.len(), 1, "one key, one partition");
+    assert_eq!(partitions("?partitionkey=user+7", "application/x-ndjson", r#"{"event":"tick","n":99}"#).await, keyed);
+    let own = r#"{"specversion":"1.0","id":"1","source":"s","type":"own","partitionkey":"mine"}"#;
+    partitions("?partitionkey=user+7", "application/cloudevents+json", own).await;
+    let page = hub.page("t", "format=cloudevents").await;
+    for event in page["events"].as_array().unwrap() {
+        let expected = if event["type"] == "own" { "mine" } else { "user 7" };
+        assert_eq!(event["partitionkey"], expected, "{event}");
+    }
+    let wrong = r#"[{"event":"tick"},{"n":1}]"#;
+    let (_, told) = problem(hub.post(&format!("{EVENTS}?partitionkey=k"), "application/json", wrong)).await;
+    assert_eq!((&told["index"], &told["refused"][0]["code"]), (&json!(1), &json!("invalid_event")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn values_keep_their_text_on_the_way_through() {
     let hub = hub().await;
     let data = r#""version":"1.0","n":1.0,"big":123456789012345678901234567890,"none":null,"deep":{"a":[1,{"b":"ü"}]}"#;

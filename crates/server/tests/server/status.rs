@@ -110,22 +110,50 @@ async fn requests_and_events_are_counted() {
     assert_eq!(refused(hub.get("/nowhere")).await.0, 404);
     hub.page("t", "").await;
     hub.topics().await.list_topics(v1::ListTopicsRequest::default()).await.unwrap();
-    let response = hub.get("/metrics").send().await.unwrap();
-    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
-    let text = response.text().await.unwrap();
+    let text = hub.get("/metrics").send().await.unwrap().text().await.unwrap();
     for line in [
         "synapse_http_requests_total{method=\"POST\",route=\"/v1/topics/{topic}/events\",status=\"200\"} 1",
         "synapse_http_requests_total{method=\"POST\",route=\"/v1/topics/{topic}/events\",status=\"422\"} 1",
         "synapse_http_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 1",
         "synapse_http_request_seconds_count{route=\"/v1/topics/{topic}/events\"} 3",
         "synapse_grpc_calls_total{method=\"ListTopics\",code=\"ok\"} 1",
+        "synapse_http_requests_total{method=\"POST\",route=\"/synapse.v1.TopicService\",status=\"200\"} 1",
         "synapse_events_published_total{topic=\"t\",type=\"tick\"} 3",
         "synapse_events_delivered_total{topic=\"t\",type=\"tick\"} 3",
         "synapse_events_refused_total{code=\"invalid_event\"} 1",
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
     }
-    assert!(text.contains("synapse_connections ") && text.ends_with("# EOF\n"));
+    assert!(text.contains("synapse_connections "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_come_in_the_format_that_is_asked_for_and_both_are_described() {
+    let hub = hub().await;
+    hub.publish_numbers("t", 0..1).await;
+    let get = async |accept: Option<&str>| {
+        let request = hub.get("/metrics");
+        let request = accept.into_iter().fold(request, |request, accept| request.header("accept", accept));
+        let response = request.send().await.unwrap();
+        let media = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (media, response.text().await.unwrap())
+    };
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    let (media, text) = get(Some(prometheus)).await;
+    assert!(media.starts_with("application/openmetrics-text") && text.ends_with("# EOF\n"), "{media}");
+    for accept in [None, Some("*/*"), Some("text/plain; version=0.0.4")] {
+        let (media, text) = get(accept).await;
+        assert!(media.starts_with("text/plain; version=0.0.4"), "{accept:?}: {media}");
+        assert!(text.contains("# TYPE synapse_events_published_total counter\n"), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    }
+    let described = ok(hub.get("/openapi.json")).await;
+    let contents = |path: &str, status: &str| {
+        let content = described["paths"][path]["get"]["responses"][status]["content"].as_object().unwrap();
+        content.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(contents("/metrics", "200"), ["text/plain", "application/openmetrics-text"]);
+    assert_eq!(contents("/readyz", "default"), ["application/problem+json"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
