@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Input, Pattern, Scratch,
+    input::Source,
     paths::Paths,
     pattern::{All, Field, Or, tests_to_json},
     test::Test,
@@ -46,7 +47,7 @@ pub(crate) fn explain(pattern: &Pattern, input: &Input<'_>) -> Explanation {
         return Explanation { matched: true, failure: None };
     }
     let paths = pattern.compiled().paths();
-    let data = scratch.view.read(paths, input);
+    let data = scratch.view.read(paths, input.attributes, Source::Json(input.data));
     let reader = Reader { view: &scratch.view, data, paths };
     let failure = reader.all(pattern.all()).unwrap_or_else(|| reader.arrays(pattern));
     Explanation { matched: false, failure: Some(failure) }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::Fields;
+
 /// The attributes of an event, which are texts at the top level of its flat view.
 pub trait Attributes {
     /// The attribute of this name, one of [`ATTRIBUTES`]; none if the event has none. It is asked for at most once an
@@ -37,6 +39,13 @@ pub struct Input<'a> {
     pub attributes: &'a dyn Attributes,
     /// JSON text, or nothing.
     pub data: &'a [u8],
+}
+
+/// Where an event's data comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Json(&'a [u8]),
+    Fields(&'a Fields),
 }
 
 impl std::fmt::Debug for Input<'_> {

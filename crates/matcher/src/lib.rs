@@ -1,7 +1,8 @@
-//! Event patterns: parsing, evaluation and the set of all live filters of a topic.
+#![doc = include_str!("../README.md")]
 
 mod arrays;
 mod explain;
+mod fields;
 mod index;
 mod input;
 mod json;
@@ -14,6 +15,7 @@ mod text;
 mod view;
 
 pub use explain::{Explanation, Failure};
+pub use fields::{FieldValue, Fields};
 pub use input::{ATTRIBUTES, Attributes, Input};
 pub use matcher::{Matcher, explain};
 pub use pattern::{Limits, Pattern, PatternError};

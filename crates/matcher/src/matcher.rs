@@ -2,7 +2,7 @@
 
 use std::{fmt, hash::Hash, sync::Arc};
 
-use crate::{Explanation, Input, Pattern, Scratch, index::Index};
+use crate::{Attributes, Explanation, Fields, Input, Pattern, Scratch, index::Index, input::Source};
 
 /// Many patterns, each under an id.
 ///
@@ -68,7 +68,47 @@ impl<Id: Copy + Eq + Hash> Matcher<Id> {
 
     /// Appends the ids of the patterns that the event matches, each once, in no order.
     pub fn matches(&self, input: &Input<'_>, scratch: &mut Scratch, out: &mut Vec<Id>) {
-        self.index.matches(input, &mut scratch.view, &mut scratch.work, out);
+        self.index.matches(input.attributes, Source::Json(input.data), scratch, out);
+    }
+
+    /// As [`Matcher::matches`], for data that has been parsed.
+    pub fn matches_fields(
+        &self,
+        attributes: &dyn Attributes,
+        fields: &Fields,
+        scratch: &mut Scratch,
+        out: &mut Vec<Id>,
+    ) {
+        self.index.matches(attributes, Source::Fields(fields), scratch, out);
+    }
+
+    /// Whether the event matches what is under the id, and if not, the first predicate that failed; none if there is
+    /// nothing under the id. What was inserted is explained as the index holds it: `$or`, and several patterns of one id, as
+    /// one `$or` of all alternatives.
+    ///
+    /// ```
+    /// use synapse_hub_matcher::{Input, Matcher, Pattern};
+    ///
+    /// let mut matcher = Matcher::new();
+    /// matcher.insert("good", &Pattern::parse(r#"{"event": ["ready"], "loss": [{"numeric": ["<", 0.1]}]}"#)?);
+    /// let input = Input { attributes: &[("event", "ready")], data: br#"{"loss": 0.3}"# };
+    /// let failure = matcher.explain(&"good", &input).unwrap().failure.unwrap();
+    /// assert_eq!((failure.path.as_str(), failure.wanted.as_str()), ("loss", r#"[{"numeric":["<",0.1]}]"#));
+    /// assert_eq!(failure.seen.as_deref(), Some("0.3"));
+    /// # Ok::<(), synapse_hub_matcher::PatternError>(())
+    /// ```
+    pub fn explain(&self, id: &Id, input: &Input<'_>) -> Option<Explanation> {
+        Some(self.index.pattern(id)?.explain(input))
+    }
+
+    /// As [`Matcher::explain`], for every id, in no order.
+    pub fn explain_all(&self, input: &Input<'_>) -> Vec<(Id, Explanation)> {
+        self.ids().filter_map(|id| Some((id, self.explain(&id, input)?))).collect()
+    }
+
+    /// The ids, each once, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = Id> {
+        self.index.ids()
     }
 }
 

@@ -93,6 +93,12 @@ impl Paths {
         path.split('.').try_fold(parent, |node, name| self.child(node, name))
     }
 
+    /// The path of a node.
+    pub(crate) fn path(&self, id: PathId) -> String {
+        let Node { parent, name, .. } = self.node(id);
+        if *parent == ROOT { name.to_string() } else { format!("{}.{name}", self.path(*parent)) }
+    }
+
     /// The node of a path, made if need be, with one more use.
     pub(crate) fn add(&mut self, path: &str) -> PathId {
         let node = path
@@ -110,6 +116,7 @@ impl Paths {
             let node = std::mem::take(self.node_mut(path));
             self.table.remove(hash(node.parent, &node.name), path);
             self.free.push(path);
+            self.nodes.release(path as usize, |node| node.parent != NONE && node.uses == 0 && node.children == 0);
             self.note_special(node.parent, &node.name, NONE);
             self.node_mut(node.parent).children -= 1;
             self.deep -= u32::from(node.parent != ROOT);
@@ -127,6 +134,7 @@ impl Paths {
             free => {
                 let id = *self.free.get(free - 1);
                 self.free.swap_remove(free - 1);
+                self.nodes.restore(id as usize);
                 *self.node_mut(id) = node;
                 id
             }

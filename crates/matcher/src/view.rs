@@ -3,8 +3,9 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
+    Fields,
     index::Work,
-    input::{ATTRIBUTES, Input},
+    input::{ATTRIBUTES, Attributes, Source},
     json::{Broken, DEPTH_MAX, Quoted, Scalar, Scanner},
     number::Number,
     paths::{NONE, PathId, Paths, ROOT},
@@ -52,6 +53,8 @@ pub(crate) struct View {
     buffer: String,
     /// The dotted keys that were found: in which object, from which path on, and the path they lead to.
     dotted: FxHashSet<(u32, PathId, PathId)>,
+    /// Of each key of parsed fields, the path that it leads to, and the one below `data`.
+    resolved: Vec<(PathId, PathId)>,
     /// Whether data may be taken for JSON without looking at the whole of it.
     trusts: bool,
 }
@@ -83,8 +86,8 @@ pub(crate) struct Found {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Stored {
-    /// In the data, without escapes.
+pub(crate) enum Stored {
+    /// In the text that [`View::read`] gives.
     Data(u32, u32),
     /// In [`View::texts`].
     Text(u32, u32),
@@ -102,6 +105,11 @@ pub(crate) struct Trail {
     pub(crate) array: u32,
     pub(crate) index: u32,
     pub(crate) depth: u32,
+}
+
+impl Trail {
+    /// Outside of arrays.
+    pub(crate) const NONE: Self = Self { parent: 0, array: NONE, index: NONE, depth: 0 };
 }
 
 /// Whether a condition holds.
@@ -125,12 +133,12 @@ impl Outcome {
 }
 
 impl View {
-    /// Reads the event, and says what of its data is text.
-    pub(crate) fn read<'a>(&mut self, paths: &Paths, input: &Input<'a>) -> &'a str {
+    /// Reads the event, and gives the text that its values are in.
+    pub(crate) fn read<'a>(&mut self, paths: &Paths, attributes: &dyn Attributes, source: Source<'a>) -> &'a str {
         self.begin(paths.bound());
         let mut shadowed = 0u8;
         for (bit, &path) in paths.attributes.iter().enumerate().filter(|(_, path)| **path != NONE) {
-            let Some(text) = input.attributes.get(ATTRIBUTES[bit]) else { continue };
+            let Some(text) = attributes.get(ATTRIBUTES[bit]) else { continue };
             shadowed |= 1 << bit;
             if paths.node(path).uses > 0 {
                 let stored = self.keep(&text);
@@ -141,8 +149,18 @@ impl View {
             // Nothing of the data is wanted.
             return "";
         }
+        match source {
+            Source::Json(data) => self.read_json(paths, data, shadowed),
+            Source::Fields(fields) => {
+                self.read_fields(paths, fields, shadowed);
+                fields.texts()
+            }
+        }
+    }
+
+    fn read_json<'a>(&mut self, paths: &Paths, data: &'a [u8], shadowed: u8) -> &'a str {
         let of_attributes = self.values.len();
-        let Some(text) = std::str::from_utf8(input.data).ok().filter(|text| u32::try_from(text.len()).is_ok()) else {
+        let Some(text) = std::str::from_utf8(data).ok().filter(|text| u32::try_from(text.len()).is_ok()) else {
             return "";
         };
         let mut walk = Walk { scanner: Scanner::new(text), paths, view: self, alias: false, stopped: false };
@@ -152,6 +170,37 @@ impl View {
             Err(Broken) => self.forget_from(of_attributes),
         }
         text
+    }
+
+    /// As a walk over the text does: each key leads to a path, and below `data.` to another, if those are wanted.
+    fn read_fields(&mut self, paths: &Paths, fields: &Fields, shadowed: u8) {
+        self.trails.clear();
+        self.trails.extend_from_slice(fields.trails());
+        let mut resolved = std::mem::take(&mut self.resolved);
+        resolved.clear();
+        resolved.push((ROOT, if fields.has_own_data() { NONE } else { paths.data }));
+        let mut is_dotted = false;
+        for node in &fields.nodes()[1..] {
+            let name = fields.name(node);
+            let (path, alias) = resolved[node.parent as usize];
+            let below = |path: PathId| if path == NONE { None } else { paths.below(path, name) };
+            let path = below(path).filter(|&path| node.parent != 0 || !is_shadowed(paths, path, shadowed));
+            let alias = below(alias);
+            is_dotted |= (path.is_some() || alias.is_some()) && name.contains('.');
+            resolved.push((path.unwrap_or(NONE), alias.unwrap_or(NONE)));
+        }
+        for leaf in fields.leaves() {
+            let (path, alias) = resolved[leaf.node as usize];
+            for path in [path, alias] {
+                if path != NONE && paths.node(path).uses > 0 {
+                    self.push(path, leaf.stored, leaf.trail, false);
+                }
+            }
+        }
+        self.resolved = resolved;
+        if is_dotted {
+            self.settle_dotted();
+        }
     }
 
     /// The number of the event that was read last.
@@ -247,7 +296,7 @@ impl View {
         self.texts.clear();
         self.dotted.clear();
         self.trails.clear();
-        self.trails.push(Trail { parent: 0, array: NONE, index: NONE, depth: 0 });
+        self.trails.push(Trail::NONE);
     }
 
     #[inline]
@@ -334,6 +383,11 @@ impl View {
     }
 }
 
+/// Whether an attribute of the event hides this path.
+fn is_shadowed(paths: &Paths, path: PathId, shadowed: u8) -> bool {
+    shadowed != 0 && (0..ATTRIBUTES.len()).any(|bit| shadowed & (1 << bit) != 0 && paths.attributes[bit] == path)
+}
+
 /// One pass over the data.
 struct Walk<'w, 'a> {
     scanner: Scanner<'a>,
@@ -373,7 +427,7 @@ impl Walk<'_, '_> {
             let key = self.scanner.key()?;
             own_data |= has_alias && self.is_key(key, "data");
             let start = self.scanner.at();
-            let found = self.child(ROOT, key, object).filter(|&path| !self.is_shadowed(path, shadowed));
+            let found = self.child(ROOT, key, object).filter(|&path| !is_shadowed(self.paths, path, shadowed));
             let alias = if has_alias && !own_data { self.child(self.paths.data, key, object) } else { None };
             match found {
                 Some(path) => self.value(path, 0, 1)?,
@@ -403,11 +457,6 @@ impl Walk<'_, '_> {
     /// How many top-level keys are wanted, if nothing is wanted below them: then no other key can lead there.
     fn wanted_keys(&self, shadowed: u8) -> Option<u32> {
         (self.paths.deep() == 0).then(|| self.paths.node(ROOT).children - shadowed.count_ones())
-    }
-
-    fn is_shadowed(&self, path: PathId, shadowed: u8) -> bool {
-        shadowed != 0
-            && (0..ATTRIBUTES.len()).any(|bit| shadowed & (1 << bit) != 0 && self.paths.attributes[bit] == path)
     }
 
     fn is_key(&mut self, key: Quoted, name: &str) -> bool {

@@ -5,7 +5,7 @@ mod oracle;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use synapse_hub_matcher::{Input, Matcher, Pattern, Scratch};
+use synapse_hub_matcher::{Fields, Input, Matcher, Pattern, Scratch};
 
 /// Few keys and values, so that patterns and events meet.
 const KEYS: [&str; 9] = ["a", "b", "c", "data", "event", "source", "a.b", "data.a", "é"];
@@ -215,10 +215,14 @@ impl synapse_hub_matcher::Attributes for Owned<'_> {
     }
 }
 
+/// The ids that match, by the data's bytes; those by its parsed fields must be the same.
 fn matched(matcher: &Matcher<usize>, input: &Input<'_>, scratch: &mut Scratch) -> Vec<usize> {
-    let mut out = Vec::new();
+    let (mut out, mut parsed) = (Vec::new(), Vec::new());
     matcher.matches(input, scratch, &mut out);
+    matcher.matches_fields(input.attributes, &Fields::from_json(input.data), scratch, &mut parsed);
     out.sort_unstable();
+    parsed.sort_unstable();
+    assert_eq!(out, parsed, "by bytes and by fields, {input:?}");
     out
 }
 
@@ -230,6 +234,7 @@ proptest! {
         patterns in patterns(1..40),
         events in prop::collection::vec((attributes(), data()), 1..6),
         removed in prop::collection::btree_set(0usize..40, 0..20),
+        again in prop::collection::btree_set(0usize..40, 0..10),
         shared in 1usize..4,
     ) {
         let mut matcher = Matcher::new();
@@ -242,6 +247,13 @@ proptest! {
         for id in &removed {
             prop_assert_eq!(matcher.remove(id), id * shared < patterns.len());
         }
+        let reduced = matcher.clone();
+        // What was removed comes back, now with one pattern.
+        let back: Vec<usize> = again.intersection(&removed).copied().filter(|id| id * shared < patterns.len()).collect();
+        for &id in &back {
+            matcher.insert(id, &patterns[id * shared].1);
+        }
+        prop_assert_eq!(matcher.ids().collect::<BTreeSet<_>>().len(), matcher.len());
         for (attributes, data) in &events {
             let owned = Owned(attributes);
             let input = Input { attributes: &owned, data: data.as_bytes() };
@@ -250,6 +262,8 @@ proptest! {
                 let wanted = oracle::matches(json, attributes, data);
                 prop_assert_eq!(pattern.matches(&input), wanted, "pattern {} attributes {:?} data {}", json, attributes, data);
                 prop_assert_eq!(pattern.explain(&input).failure.is_none(), wanted);
+                let parsed = pattern.matches_fields(&owned, &Fields::from_json(data.as_bytes()), &mut scratch);
+                prop_assert_eq!(parsed, wanted, "by fields: pattern {} attributes {:?} data {}", json, attributes, data);
                 if wanted {
                     all.insert(index / shared);
                 }
@@ -258,7 +272,15 @@ proptest! {
             let left: Vec<usize> = all.iter().copied().filter(|id| !removed.contains(id)).collect();
             let shown: Vec<&String> = patterns.iter().map(|(json, _)| json).collect();
             prop_assert_eq!(matched(&before, &input, &mut scratch), all, "data {} attributes {:?} patterns {:?}", data, attributes, &shown);
-            prop_assert_eq!(matched(&matcher, &input, &mut scratch), left, "after removal: data {} patterns {:?}", data, &shown);
+            prop_assert_eq!(matched(&reduced, &input, &mut scratch), &left[..], "after removal: data {} patterns {:?}", data, &shown);
+            let mut now: BTreeSet<usize> = left.into_iter().collect();
+            now.extend(back.iter().filter(|&&id| patterns[id * shared].1.matches(&input)));
+            let now: Vec<usize> = now.into_iter().collect();
+            prop_assert_eq!(matched(&matcher, &input, &mut scratch), &now[..], "after insertion: data {} patterns {:?}", data, &shown);
+            for (id, explanation) in matcher.explain_all(&input) {
+                prop_assert_eq!(explanation.matched, now.contains(&id), "explain {} data {} patterns {:?}", id, data, &shown);
+                prop_assert_eq!(explanation.failure.is_none(), explanation.matched);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every operator, with what it matches and what it does not, also in arrays.
 
-use synapse_hub_matcher::{Input, Matcher, Pattern, Scratch};
+use synapse_hub_matcher::{Fields, Input, Matcher, Pattern, Scratch};
 
 /// The pattern, data that matches, and data that does not.
 type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
@@ -22,6 +22,11 @@ fn check(cases: &[Case]) {
             let mut out = Vec::new();
             matcher.matches(&input, &mut Scratch::new(), &mut out);
             assert_eq!(out, if wanted { vec![7] } else { vec![] }, "matcher {json} data {data}");
+            out.clear();
+            matcher.matches_fields(&(), &Fields::from_json(data.as_bytes()), &mut Scratch::new(), &mut out);
+            assert_eq!(out, if wanted { vec![7] } else { vec![] }, "fields {json} data {data}");
+            let explained = matcher.explain(&7, &input).expect("there is a rule");
+            assert_eq!(explained.matched, wanted, "matcher.explain {json} data {data}");
         }
     }
 }

@@ -179,6 +179,7 @@ impl Atoms {
             free => {
                 let id = *self.free.get(free - 1);
                 self.free.swap_remove(free - 1);
+                self.slots.restore(id as usize);
                 *self.get_mut(id) = atom;
                 id
             }
@@ -197,6 +198,7 @@ impl Atoms {
         let atom = std::mem::take(atom);
         self.table.remove(hash_predicate(atom.path, &atom.predicate), id);
         self.free.push(id);
+        self.slots.release(id as usize, |atom| atom.uses == 0);
         Some(atom)
     }
 }

@@ -8,7 +8,8 @@ use super::{
     path_index::Buffers,
 };
 use crate::{
-    Input, arrays,
+    Attributes, Scratch, arrays,
+    input::Source,
     paths::PathId,
     test::Value,
     view::{Found, Outcome, TrailId, View},
@@ -35,6 +36,9 @@ struct Note {
     outcome: Option<Outcome>,
 }
 
+/// Notes of so few atoms and rules are never given back.
+const KEPT: usize = 1024;
+
 impl Work {
     fn begin(&mut self, event: u32, atoms: usize, rules: usize) {
         if event < self.event {
@@ -43,6 +47,13 @@ impl Work {
             self.given.clear();
         }
         self.event = event;
+        // One huge set does not hold on to its memory for long.
+        if self.atoms.len() / 8 > atoms + KEPT {
+            self.atoms = Vec::new();
+        }
+        if self.given.len() / 8 > rules + KEPT {
+            self.given = Vec::new();
+        }
         if self.atoms.len() < atoms {
             self.atoms.resize(atoms, Note::default());
         }
@@ -69,8 +80,14 @@ impl Work {
 }
 
 impl<Id: Copy + Eq + Hash> Index<Id> {
-    pub(crate) fn matches(&self, input: &Input<'_>, view: &mut View, work: &mut Work, out: &mut Vec<Id>) {
-        let data = view.read(&self.paths, input);
+    pub(crate) fn matches(
+        &self,
+        attributes: &dyn Attributes,
+        source: Source<'_>,
+        Scratch { view, work }: &mut Scratch,
+        out: &mut Vec<Id>,
+    ) {
+        let data = view.read(&self.paths, attributes, source);
         work.begin(view.event(), self.atoms.bound(), self.rules.len());
         for index in 0..view.touched().len() {
             let path = view.touched()[index];

@@ -13,6 +13,7 @@ mod intervals;
 mod matching;
 pub(crate) mod pages;
 mod path_index;
+mod restore;
 pub(crate) mod table;
 mod trie;
 
@@ -140,6 +141,7 @@ impl<Id: Copy + Eq + Hash> Index<Id> {
             self.detach(slot);
             self.free.push(slot);
             let Some(rule) = self.rules.get_mut(slot as usize).take() else { break };
+            self.rules.release(slot as usize, Option::is_none);
             for check in rule.checks {
                 if !check.is_absence() {
                     self.release(check.atom());
@@ -175,6 +177,7 @@ impl<Id: Copy + Eq + Hash> Index<Id> {
             free => {
                 let slot = *self.free.get(free - 1);
                 self.free.swap_remove(free - 1);
+                self.rules.restore(slot as usize);
                 slot
             }
         }

@@ -51,13 +51,38 @@ impl<T: Clone + Default> Pages<T> {
             shelf.push(Arc::default());
         }
         let page = &mut shelf[at >> PAGE_BITS & MASK];
-        if at & MASK == page.len() {
+        if at & MASK >= page.len() {
             // A page doubles, so that a short vector is small.
-            let size = (page.len() * 2).clamp(4, PAGE);
+            let size = (page.len() * 2).max((at & MASK) + 1).clamp(4, PAGE);
             *page = page.iter().cloned().chain(std::iter::repeat_with(T::default)).take(size).collect();
         }
         Arc::make_mut(page)[at & MASK] = value;
         self.len += 1;
+    }
+
+    /// Gives the memory of the page around an element back, if nothing on it is needed. [`Pages::restore`] comes first
+    /// before any of its elements is asked for again.
+    pub(crate) fn release(&mut self, at: usize, is_free: impl Fn(&T) -> bool) {
+        let page = &self.shelves[at >> (2 * PAGE_BITS)][at >> PAGE_BITS & MASK];
+        if page.iter().all(is_free) {
+            let shelf = &mut Arc::make_mut(&mut self.shelves)[at >> (2 * PAGE_BITS)];
+            Arc::make_mut(shelf)[at >> PAGE_BITS & MASK] = Arc::default();
+        }
+    }
+
+    /// Makes the page around an element anew, if its memory was given back.
+    pub(crate) fn restore(&mut self, at: usize) {
+        let shelf = &mut Arc::make_mut(&mut self.shelves)[at >> (2 * PAGE_BITS)];
+        let page = &mut Arc::make_mut(shelf)[at >> PAGE_BITS & MASK];
+        if page.is_empty() {
+            *page = std::iter::repeat_with(T::default).take(PAGE).collect();
+        }
+    }
+
+    /// The elements with their places, but for those on pages that were given back.
+    pub(crate) fn iter_kept(&self) -> impl Iterator<Item = (usize, &T)> {
+        let pages = self.shelves.iter().flat_map(|shelf| shelf.iter()).enumerate();
+        pages.flat_map(|(number, page)| page.iter().enumerate().map(move |(at, value)| (number * PAGE + at, value)))
     }
 
     /// Removes an element; the last one takes its place.

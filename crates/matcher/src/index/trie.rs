@@ -1,9 +1,9 @@
 //! The byte automaton of a path: prefixes and wildcards, all in one pass over a text.
 //!
-//! A tree over the bytes and stars of the patterns. It is run without being made deterministic: the nodes that a text can
-//! stand at are kept in a list, of which each is in it once, so that a byte costs at most one step for each node and no
-//! text can make it explode. Near its leaves the tree is not built: up to [`BUCKET`] patterns share a bucket, and are
-//! compared when a text reaches it.
+//! A tree over the bytes and stars of the patterns, in which bytes that follow each other without a choice are one node. It
+//! is run without being made deterministic: from where a star was reached, the tree behind it is walked from each further
+//! byte. A node is reached at most once at each place of the text, so that no text can make it explode. Near its leaves
+//! the tree is not built: up to [`BUCKET`] patterns share a bucket, and are compared when a text reaches it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::text::{STAR, matches_symbols};
 /// More patterns than this in one place become a node with children.
 const BUCKET: usize = 8;
 /// Deeper than this the tree is not built; a bucket there may be of any size.
-const DEPTH_MAX: usize = 128;
+const DEPTH_MAX: usize = 256;
 
 /// Patterns as symbols: bytes of UTF-8, and [`STAR`]. No two are equal.
 #[derive(Debug, Clone, Default)]
@@ -32,10 +32,16 @@ enum Node {
 struct Entry {
     symbols: Arc<[u8]>,
     id: u32,
+    /// In a bucket: the symbols that come next, filled up with stars. They spare most looks at the rest.
+    head: [u8; HEAD],
 }
+
+const HEAD: usize = 4;
 
 #[derive(Debug, Clone, Default)]
 struct Inner {
+    /// The bytes that all patterns here have next; what follows is about the place behind them.
+    skip: Box<[u8]>,
     /// The pattern that ends here, if the text ends too.
     end: Option<u32>,
     /// The pattern of which only a star is left.
@@ -52,7 +58,7 @@ impl Trie {
     }
 
     pub(crate) fn insert(&mut self, symbols: Vec<u8>, id: u32) {
-        insert(&mut self.root, Entry { symbols: symbols.into(), id }, 0);
+        insert(&mut self.root, Entry { symbols: symbols.into(), id, head: [STAR; HEAD] }, 0);
     }
 
     pub(crate) fn remove(&mut self, symbols: &[u8], id: u32) {
@@ -62,26 +68,12 @@ impl Trie {
     /// Names the patterns that match the text, some perhaps more than once.
     pub(crate) fn run(&self, text: &[u8], found: &mut impl FnMut(u32)) {
         let Some(root) = &self.root else { return };
-        let mut run = Run { text, found, now: SmallVec::new(), next: SmallVec::new(), stars: SmallVec::new() };
-        run.arrive(root, 0, 0);
-        for (at, &byte) in text.iter().enumerate() {
-            std::mem::swap(&mut run.now, &mut run.next);
-            run.next.clear();
-            if run.now.is_empty() && run.stars.is_empty() {
-                return;
-            }
-            for index in 0..run.now.len() {
-                let (inner, depth) = run.now[index];
-                run.step(inner, depth, byte, at);
-            }
-            // Stars that are reached by this byte count from the next one.
-            for index in 0..run.stars.len() {
-                if let (Node::Inner(inner), depth, from) = run.stars[index]
-                    && from <= at
-                {
-                    run.step(inner, depth, byte, at);
-                }
-            }
+        let mut run = Run { text, found, stars: SmallVec::new() };
+        run.walk(root, 0, 0);
+        let mut index = 0;
+        while let Some(&(node, depth, from)) = run.stars.get(index) {
+            run.walk_from_each(node, depth, from);
+            index += 1;
         }
     }
 }
@@ -90,39 +82,47 @@ impl Trie {
 struct Run<'t, F> {
     text: &'t [u8],
     found: &'t mut F,
-    /// Nodes that the next byte is for, with how many symbols lead to them.
-    now: SmallVec<[(&'t Inner, usize); 8]>,
-    next: SmallVec<[(&'t Inner, usize); 8]>,
-    /// What stands behind a star that was reached, and from where on; every further byte is for these.
+    /// What stands behind each star that was reached, with how many symbols lead there, and from where on.
     stars: SmallVec<[(&'t Node, usize, usize); 8]>,
 }
 
 impl<'t, F: FnMut(u32)> Run<'t, F> {
-    #[inline]
-    fn step(&mut self, inner: &'t Inner, depth: usize, byte: u8, at: usize) {
-        if let Some(child) = inner.child(byte) {
-            self.arrive(child, depth + 1, at + 1);
+    /// Walks from a node as far as the text fits; `depth` symbols fit it up to `at`.
+    fn walk(&mut self, mut node: &'t Node, mut depth: usize, mut at: usize) {
+        loop {
+            let inner = match node {
+                Node::Bucket(entries) => return self.compare(entries, depth, at),
+                Node::Inner(inner) => inner,
+            };
+            if !self.text[at..].starts_with(&inner.skip) {
+                return;
+            }
+            (depth, at) = (depth + inner.skip.len(), at + inner.skip.len());
+            if let Some(id) = inner.any {
+                (self.found)(id);
+            }
+            if let Some(star) = &inner.star {
+                self.arrive_star(star, depth + 1, at);
+            }
+            let Some(byte) = self.text.get(at) else {
+                if let Some(id) = inner.end {
+                    (self.found)(id);
+                }
+                return;
+            };
+            let Some(child) = inner.child(*byte) else { return };
+            (node, depth, at) = (child, depth + 1, at + 1);
         }
     }
 
-    /// `depth` symbols fit the text up to `at`.
-    fn arrive(&mut self, node: &'t Node, depth: usize, at: usize) {
-        match node {
-            Node::Bucket(entries) => self.compare(entries, depth, at),
-            Node::Inner(inner) => {
-                if let Some(id) = inner.any {
-                    (self.found)(id);
-                }
-                if let Some(id) = inner.end.filter(|_| at == self.text.len()) {
-                    (self.found)(id);
-                }
-                if let Some(star) = &inner.star {
-                    self.arrive_star(star, depth + 1, at);
-                }
-                if !inner.children.is_empty() {
-                    self.next.push((inner, depth));
-                }
+    /// Walks from what is behind a star, from each place in the text where that may begin.
+    fn walk_from_each(&mut self, node: &'t Node, depth: usize, from: usize) {
+        let Node::Inner(inner) = node else { return };
+        match inner.skip.first() {
+            Some(&first) => {
+                memchr::memchr_iter(first, &self.text[from..]).for_each(|at| self.walk(node, depth, from + at));
             }
+            None => (from..self.text.len()).for_each(|at| self.walk(node, depth, at)),
         }
     }
 
@@ -134,16 +134,43 @@ impl<'t, F: FnMut(u32)> Run<'t, F> {
         self.stars.push((node, depth, at));
         if let Node::Bucket(entries) = node {
             // The star is compared with the rest, which may begin anywhere.
-            self.compare(entries, depth - 1, at);
+            entries.iter().for_each(|entry| self.compare_one(entry, depth - 1, at));
         }
     }
 
     fn compare(&mut self, entries: &[Entry], depth: usize, at: usize) {
-        for entry in entries {
-            if matches_symbols(&entry.symbols[depth..], &self.text[at..]) {
-                (self.found)(entry.id);
+        let rest = &self.text[at..];
+        for entry in entries.iter().filter(|entry| entry.may_match(rest)) {
+            self.compare_one(entry, depth, at);
+        }
+    }
+
+    fn compare_one(&mut self, entry: &Entry, depth: usize, at: usize) {
+        if matches_symbols(&entry.symbols[depth..], &self.text[at..]) {
+            (self.found)(entry.id);
+        }
+    }
+}
+
+impl Entry {
+    /// Makes it one of a bucket at this depth.
+    fn at(mut self, depth: usize) -> Self {
+        self.head = std::array::from_fn(|index| self.symbols.get(depth + index).copied().unwrap_or(STAR));
+        self
+    }
+
+    /// Whether the text fits the next symbols, as far as they tell.
+    #[inline]
+    fn may_match(&self, text: &[u8]) -> bool {
+        for (index, &symbol) in self.head.iter().enumerate() {
+            if symbol == STAR {
+                return true;
+            }
+            if text.get(index) != Some(&symbol) {
+                return false;
             }
         }
+        true
     }
 }
 
@@ -161,18 +188,28 @@ impl Inner {
     }
 
     fn insert(&mut self, entry: Entry, depth: usize) {
+        let same = common(&self.skip, &entry.symbols[depth..]);
+        if same < self.skip.len() {
+            // The ways part within these bytes.
+            let (upper, byte) = (self.skip[..same].into(), self.skip[same]);
+            let mut lower = std::mem::replace(self, Self { skip: upper, ..Self::default() });
+            lower.skip = lower.skip[same + 1..].into();
+            self.children.push((byte, Node::Inner(Arc::new(lower))));
+        }
+        let depth = depth + self.skip.len();
         match entry.symbols.get(depth) {
             None => self.end = Some(entry.id),
             Some(&STAR) if depth + 1 == entry.symbols.len() => self.any = Some(entry.id),
             Some(&STAR) => insert(&mut self.star, entry, depth + 1),
             Some(&byte) => match self.children.binary_search_by_key(&byte, |(byte, _)| *byte) {
                 Ok(at) => insert_at(&mut self.children[at].1, entry, depth + 1),
-                Err(at) => self.children.insert(at, (byte, Node::Bucket(Arc::new(vec![entry])))),
+                Err(at) => self.children.insert(at, (byte, Node::Bucket(Arc::new(vec![entry.at(depth + 1)])))),
             },
         }
     }
 
     fn remove(&mut self, symbols: &[u8], id: u32, depth: usize) {
+        let depth = depth + self.skip.len();
         match symbols.get(depth) {
             None => self.end = None,
             Some(&STAR) if depth + 1 == symbols.len() => self.any = None,
@@ -190,7 +227,7 @@ impl Inner {
 fn insert(link: &mut Option<Node>, entry: Entry, depth: usize) {
     match link {
         Some(node) => insert_at(node, entry, depth),
-        None => *link = Some(Node::Bucket(Arc::new(vec![entry]))),
+        None => *link = Some(Node::Bucket(Arc::new(vec![entry.at(depth)]))),
     }
 }
 
@@ -199,14 +236,27 @@ fn insert_at(node: &mut Node, entry: Entry, depth: usize) {
         Node::Inner(inner) => Arc::make_mut(inner).insert(entry, depth),
         Node::Bucket(entries) => {
             let entries = Arc::make_mut(entries);
-            entries.push(entry);
+            entries.push(entry.at(depth));
             if entries.len() > BUCKET && depth < DEPTH_MAX {
-                let mut inner = Inner::default();
+                let mut inner = Inner { skip: shared(entries, depth), ..Inner::default() };
                 entries.drain(..).for_each(|entry| inner.insert(entry, depth));
                 *node = Node::Inner(Arc::new(inner));
             }
         }
     }
+}
+
+/// The bytes that all the patterns have next, as far as the tree may reach.
+fn shared(entries: &[Entry], depth: usize) -> Box<[u8]> {
+    let first = &entries[0].symbols[depth..];
+    let bytes = memchr::memchr(STAR, first).unwrap_or(first.len()).min(DEPTH_MAX - depth);
+    let length = entries.iter().map(|entry| common(&first[..bytes], &entry.symbols[depth..])).min();
+    first[..length.unwrap_or(0)].into()
+}
+
+/// How many symbols two patterns begin with alike.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 fn remove(link: &mut Option<Node>, symbols: &[u8], id: u32, depth: usize) {

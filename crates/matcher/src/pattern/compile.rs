@@ -2,7 +2,8 @@
 
 use super::{All, Limits, PatternError};
 use crate::{
-    Input, Scratch, arrays,
+    Attributes, Scratch, arrays,
+    input::Source,
     paths::{PathId, Paths},
     test::{Test, Value},
     view::{Outcome, TrailId, View},
@@ -42,8 +43,8 @@ impl Compiled {
         &self.paths
     }
 
-    pub(crate) fn matches(&self, input: &Input<'_>, scratch: &mut Scratch) -> bool {
-        let data = scratch.view.read(&self.paths, input);
+    pub(crate) fn matches(&self, attributes: &dyn Attributes, source: Source<'_>, scratch: &mut Scratch) -> bool {
+        let data = scratch.view.read(&self.paths, attributes, source);
         let view = &scratch.view;
         self.alternatives.iter().any(|numbers| {
             let conditions = numbers.iter().map(|&number| &self.conditions[number as usize]);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub(crate) use compile::{Compiled, Condition};
 
 use crate::{
-    Explanation, Input, Scratch,
+    Attributes, Explanation, Fields, Input, Scratch,
+    input::Source,
     test::{Test, quote},
 };
 
@@ -115,7 +116,10 @@ impl Pattern {
     }
 
     fn build(tree: tree::Tree, limits: &Limits) -> Result<Self, PatternError> {
-        let all = parse::Parser::new(limits).pattern(tree)?;
+        Self::of(parse::Parser::new(limits).pattern(tree)?, limits)
+    }
+
+    pub(crate) fn of(all: All, limits: &Limits) -> Result<Self, PatternError> {
         let compiled = Compiled::new(&all, limits)?;
         let json = all.to_json().into_boxed_str();
         Ok(Self(Arc::new(Inner { all, compiled, json })))
@@ -134,7 +138,12 @@ impl Pattern {
 
     /// As [`Pattern::matches`], with memory that is kept from call to call.
     pub fn matches_with(&self, input: &Input<'_>, scratch: &mut Scratch) -> bool {
-        self.0.compiled.matches(input, scratch)
+        self.0.compiled.matches(input.attributes, Source::Json(input.data), scratch)
+    }
+
+    /// As [`Pattern::matches_with`], for data that has been parsed.
+    pub fn matches_fields(&self, attributes: &dyn Attributes, fields: &Fields, scratch: &mut Scratch) -> bool {
+        self.0.compiled.matches(attributes, Source::Fields(fields), scratch)
     }
 
     /// Whether the event matches, and if not, the first predicate that failed.
