@@ -7,6 +7,7 @@ mod fanout;
 mod latency;
 mod load;
 mod machine;
+mod matcher;
 mod memory;
 mod process;
 mod publish;
@@ -45,16 +46,19 @@ pub(crate) struct Options {
 /// Measures one subject.
 struct Bench {
     name: &'static str,
+    /// Whether it runs hubs and Redis.
+    servers: bool,
     run: fn(&Session) -> Result<Section>,
 }
 
-const BENCHES: [Bench; 6] = [
-    Bench { name: "publish", run: publish::publish },
-    Bench { name: "end-to-end", run: publish::end_to_end },
-    Bench { name: "fan-out", run: fanout::run },
-    Bench { name: "latency", run: latency::run },
-    Bench { name: "python", run: python::run },
-    Bench { name: "memory", run: memory::run },
+const BENCHES: [Bench; 7] = [
+    Bench { name: "publish", servers: true, run: publish::publish },
+    Bench { name: "end-to-end", servers: true, run: publish::end_to_end },
+    Bench { name: "fan-out", servers: true, run: fanout::run },
+    Bench { name: "latency", servers: true, run: latency::run },
+    Bench { name: "python", servers: true, run: python::run },
+    Bench { name: "memory", servers: true, run: memory::run },
+    Bench { name: "matcher", servers: false, run: matcher::run },
 ];
 
 /// What benches share: how often, how many, where, and what the terminal shows.
@@ -77,7 +81,10 @@ pub(crate) fn main(project: &Project, options: &Options) -> Result<()> {
         bail!("there is no bench {unknown}; there are {}", BENCHES.map(|bench| bench.name).join(", "));
     }
     machine::check()?;
-    tools::redis()?;
+    if benches.iter().any(|bench| bench.servers) {
+        tools::redis()?;
+        build(options)?;
+    }
     let session = Session::new(project, options)?;
     let mut sections = Vec::new();
     for bench in benches {
@@ -91,12 +98,15 @@ pub(crate) fn main(project: &Project, options: &Options) -> Result<()> {
     report::write(project, &sections, session.runs, whole)
 }
 
+fn build(options: &Options) -> Result<()> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--package", "synapse-hub-cli"]);
+    shell::run(if options.debug { &mut build } else { build.arg("--release") })
+}
+
 impl<'p> Session<'p> {
     fn new(project: &'p Project, options: &Options) -> Result<Self> {
         let profile = if options.debug { "debug" } else { "release" };
-        let mut build = Command::new("cargo");
-        build.args(["build", "--package", "synapse-hub-cli"]);
-        shell::run(if options.debug { &mut build } else { build.arg("--release") })?;
         // Not in /tmp, which may be memory rather than a disk.
         let parent = project.target.join("bench");
         fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;

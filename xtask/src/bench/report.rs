@@ -45,8 +45,12 @@ pub(super) enum Unit {
     EventsPerSecond,
     Micros,
     MicrosPerEvent,
+    MicrosPerRule,
     BytesPerEvent,
+    BytesPerRule,
     Mebibytes,
+    /// So many times as much.
+    Times,
 }
 
 /// What a figure should be.
@@ -96,9 +100,9 @@ impl Series {
 impl Unit {
     fn number(self, value: f64) -> String {
         let decimals = match self {
-            Self::EventsPerSecond | Self::Micros | Self::BytesPerEvent => 0,
-            Self::Mebibytes => 1,
-            Self::MicrosPerEvent => 2,
+            Self::EventsPerSecond | Self::Micros | Self::BytesPerEvent | Self::BytesPerRule => 0,
+            Self::Mebibytes | Self::MicrosPerRule => 1,
+            Self::MicrosPerEvent | Self::Times => 2,
         };
         let text = format!("{value:.decimals$}");
         let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
@@ -117,8 +121,11 @@ impl Unit {
             Self::EventsPerSecond => "events/s",
             Self::Micros => "µs",
             Self::MicrosPerEvent => "µs/event",
+            Self::MicrosPerRule => "µs/rule",
             Self::BytesPerEvent => "bytes/event",
+            Self::BytesPerRule => "bytes/rule",
             Self::Mebibytes => "MiB",
+            Self::Times => "times",
         };
         format!("{} {name}", self.number(value))
     }
