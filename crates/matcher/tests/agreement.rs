@@ -1,5 +1,7 @@
 //! The index, the evaluation of one pattern and its explanation agree with the oracle, whatever the patterns and events.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are no tests to clippy")]
+
 mod oracle;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! What rules hold in memory, and that removal gives it back.
 
-#![allow(unsafe_code, clippy::unwrap_used, reason = "counting what is allocated takes an allocator; this is a test")]
+#![allow(unsafe_code, reason = "counting what is allocated takes an allocator")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are no tests to clippy")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -292,8 +292,9 @@ mod tests {
         let mut all: Vec<Vec<u8>> = vec![vec![]];
         let mut from = 0;
         for _ in 0..4 {
-            for index in from..all.len() {
-                from += 1;
+            let longest = from..all.len();
+            from = all.len();
+            for index in longest {
                 for symbol in [b'a', b'b', STAR] {
                     if symbol != STAR || all[index].last() != Some(&STAR) {
                         all.push([all[index].as_slice(), &[symbol]].concat());
