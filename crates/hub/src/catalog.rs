@@ -133,6 +133,14 @@ impl Catalog {
         self.wildcards.clone()
     }
 
+    /// How many partitions of subscriptions the live tails have gone on without.
+    pub(crate) fn stalled(&self) -> usize {
+        let known = self.known.read();
+        let undeclared: Vec<_> = known.undeclared.values().filter_map(Weak::upgrade).collect();
+        let topics = known.declared.values().chain(&undeclared);
+        topics.flat_map(|topic| &topic.partitions).filter_map(OnceLock::get).map(|open| open.tail.stalled()).sum()
+    }
+
     /// All known names, in order.
     pub(crate) fn names(&self) -> Vec<TopicName> {
         self.known.read().names.iter().cloned().collect()
@@ -315,7 +323,8 @@ impl Catalog {
         let id = PartitionId::new(topic.name.clone(), partition);
         let log = self.backend.open(&id, &topic.settings).await?;
         let limits = &self.options.limits;
-        let read = ReadLimits { batch_events_max: limits.delivery_events, batch_bytes_max: limits.delivery_bytes };
+        // What is read for all at once may be more than what one of them is handed.
+        let read = ReadLimits { batch_events_max: limits.delivery_events, batch_bytes_max: limits.tail_bytes / 4 };
         let tail = Tail::new(id, log.clone(), topic.metrics.clone(), limits.tail_bytes, read);
         Ok(slot.get_or_init(|| Partition { log, tail }).clone())
     }
@@ -453,9 +462,9 @@ impl Catalog {
 }
 
 impl Topic {
-    fn new(name: TopicName, settings: TopicSettings, revision: u64, metrics: &Metrics) -> Self {
+    fn new(name: TopicName, settings: TopicSettings, revision: u64, metrics: &Arc<Metrics>) -> Self {
         let partitions = (0..settings.partitions).map(|_| OnceLock::new()).collect();
-        let metrics = metrics.topic(&name);
+        let metrics = Arc::new(metrics.topic(&name));
         Self {
             name,
             settings,

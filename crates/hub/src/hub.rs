@@ -132,6 +132,7 @@ impl Inner {
         loop {
             let health = self.backend.health().await;
             self.metrics.backend_health(&health);
+            self.metrics.stalled.set(self.catalog.stalled() as i64);
             let now = health.readable && health.writable;
             match (up, now) {
                 (true, false) => {

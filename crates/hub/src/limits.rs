@@ -24,7 +24,7 @@ pub struct Limits {
     pub subscriptions: usize,
     /// The most events in one delivery.
     pub delivery_events: usize,
-    /// The most bytes in one delivery, about.
+    /// The most bytes in one delivery, about: what is held for each subscriber that does not read, at most twice.
     pub delivery_bytes: usize,
     /// How much of a partition's latest events the hub keeps in memory for its subscribers, in bytes. A subscriber that
     /// falls further behind reads the log for itself.
@@ -54,7 +54,7 @@ impl Default for Limits {
             subscription_topics: 256,
             subscriptions: 10_000,
             delivery_events: 1000,
-            delivery_bytes: 1 << 20,
+            delivery_bytes: 128 << 10,
             tail_bytes: 4 << 20,
             append_bytes: 64 << 20,
             stream_inflight_batches: 64,

@@ -4,7 +4,7 @@
 //! the label value `other`. Handles are looked up once a topic, not once an event.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Instant,
 };
 
@@ -69,15 +69,17 @@ pub struct Metrics {
     /// From a batch's acceptance to its commit.
     pub(crate) append_seconds: Histogram,
     /// From the moment the log took an event to its hand-over to a subscriber that follows live.
-    pub(crate) delivery_seconds: Histogram,
+    delivery_seconds: Histogram,
     /// Open subscriptions.
     pub(crate) subscriptions: Gauge,
     /// Partitions of subscriptions that read history rather than the live tail.
     pub(crate) reading_history: Gauge,
+    /// Partitions of subscriptions that the live tail has gone on without, because nobody reads.
+    pub(crate) stalled: Gauge,
     backend_errors: Counter,
     backend_reconnects: Counter,
     backend_up: Gauge,
-    topics: RwLock<FxHashMap<TopicName, Arc<TopicMetrics>>>,
+    topics: RwLock<FxHashMap<TopicName, Arc<Handles>>>,
     topics_max: usize,
     types_max: usize,
 }
@@ -103,6 +105,7 @@ impl Metrics {
             delivery_seconds: seconds(),
             subscriptions: Gauge::default(),
             reading_history: Gauge::default(),
+            stalled: Gauge::default(),
             backend_errors: Counter::default(),
             backend_reconnects: Counter::default(),
             backend_up: Gauge::default(),
@@ -152,7 +155,7 @@ impl Metrics {
         registry.register("log_batches_read", "Batches read from the log for live tails", self.log_reads.clone());
         registry.register_with_unit(
             "delivery_lag",
-            "Age of the latest delivered events when they were handed over",
+            "Age of the latest events that were handed to those who follow live; 0 when nobody does",
             Unit::Seconds,
             self.delivery_lag.clone(),
         );
@@ -173,6 +176,11 @@ impl Metrics {
             "subscription_partitions_behind",
             "Partitions of subscriptions reading history",
             self.reading_history.clone(),
+        );
+        registry.register(
+            "subscription_partitions_stalled",
+            "Partitions of subscriptions whose client does not read, and which the live tail has gone on without",
+            self.stalled.clone(),
         );
         registry.register("backend_errors", "Failed operations on the backend", self.backend_errors.clone());
         registry.register(
@@ -206,18 +214,21 @@ impl Metrics {
         self.publish_failures.get_or_create(&Reason { code: code.as_str() }).inc();
     }
 
-    /// The handles of a topic.
-    pub fn topic(&self, name: &TopicName) -> Arc<TopicMetrics> {
-        if let Some(metrics) = self.topics.read().get(name) {
-            return metrics.clone();
+    /// The metrics of a topic.
+    pub fn topic(self: &Arc<Self>, name: &TopicName) -> TopicMetrics {
+        TopicMetrics { all: self.clone(), name: name.clone(), handles: OnceLock::new() }
+    }
+
+    fn handles(&self, name: &TopicName) -> Arc<Handles> {
+        if let Some(handles) = self.topics.read().get(name) {
+            return handles.clone();
         }
         let mut topics = self.topics.write();
-        let label = if topics.len() < self.topics_max { name.as_str() } else { OTHER };
-        if label == OTHER {
+        if topics.len() >= self.topics_max && !topics.contains_key(name) {
             // Not kept by name, so that any number of topics costs one entry.
-            return Arc::new(TopicMetrics::new(self, OTHER));
+            return Arc::new(Handles::new(self, OTHER));
         }
-        topics.entry(name.clone()).or_insert_with(|| Arc::new(TopicMetrics::new(self, label))).clone()
+        topics.entry(name.clone()).or_insert_with(|| Arc::new(Handles::new(self, name.as_str()))).clone()
     }
 
     pub(crate) fn backend_health(&self, health: &Health) {
@@ -228,8 +239,16 @@ impl Metrics {
     }
 }
 
-/// The handles of one topic.
+/// What is counted of one topic. It takes up none of the labels before there is something to count: anybody can ask for
+/// any name.
 pub struct TopicMetrics {
+    all: Arc<Metrics>,
+    name: TopicName,
+    handles: OnceLock<Arc<Handles>>,
+}
+
+/// The handles of one topic.
+struct Handles {
     label: String,
     published: TypeCounters,
     published_bytes: Counter,
@@ -237,12 +256,11 @@ pub struct TopicMetrics {
     delivered_bytes: Counter,
     duplicates: Counter,
     lost: Counter,
-    pub(crate) log_reads: Counter,
+    log_reads: Counter,
     delivery_lag: Gauge<f64, AtomicU64>,
-    gaps: Family<GapLabels, Counter>,
 }
 
-impl TopicMetrics {
+impl Handles {
     fn new(all: &Metrics, label: &str) -> Self {
         let topic = Topic { topic: label.to_owned() };
         let counters = |family: &Family<TopicType, Counter>| TypeCounters {
@@ -261,38 +279,60 @@ impl TopicMetrics {
             lost: all.lost.get_or_create(&topic).clone(),
             log_reads: all.log_reads.get_or_create(&topic).clone(),
             delivery_lag: all.delivery_lag.get_or_create(&topic).clone(),
-            gaps: all.gaps.clone(),
         }
+    }
+}
+
+impl TopicMetrics {
+    fn handles(&self) -> &Handles {
+        self.handles.get_or_init(|| self.all.handles(&self.name))
     }
 
     pub(crate) fn count_published(&self, events: &TypeCounts, duplicates: u64) {
+        let handles = self.handles();
         if duplicates < events.events {
-            events.runs.iter().for_each(|(kind, count)| self.published.add(kind, *count));
-            self.published_bytes.inc_by(events.bytes);
+            events.runs.iter().for_each(|(kind, count)| handles.published.add(kind, *count));
+            handles.published_bytes.inc_by(events.bytes);
         }
-        self.duplicates.inc_by(duplicates);
+        handles.duplicates.inc_by(duplicates);
     }
 
-    pub(crate) fn count_delivered<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Option<Timestamp> {
+    /// Counts what a subscriber was handed; `live` says that it follows the tail.
+    pub(crate) fn count_delivered<'a>(&self, records: impl Iterator<Item = &'a Record>, live: bool) {
+        let handles = self.handles();
         let mut counts = TypeCounts::default();
         let mut latest = None;
         for record in records {
             counts.add(&record.event);
             latest = Some(record.stored);
         }
-        counts.runs.iter().for_each(|(kind, count)| self.delivered.add(kind, *count));
-        self.delivered_bytes.inc_by(counts.bytes);
-        if let Some(stored) = latest {
-            let age = Timestamp::now().as_nanos().saturating_sub(stored.as_nanos()).max(0);
-            self.delivery_lag.set(age as f64 / 1e9);
+        counts.runs.iter().for_each(|(kind, count)| handles.delivered.add(kind, *count));
+        handles.delivered_bytes.inc_by(counts.bytes);
+        // What is replayed is old, and says nothing of how the hub keeps up.
+        if let Some(stored) = latest.filter(|_| live) {
+            let age = Timestamp::now().as_nanos().saturating_sub(stored.as_nanos()).max(0) as f64 / 1e9;
+            handles.delivery_lag.set(age);
+            self.all.delivery_seconds.observe(age);
         }
-        latest
+    }
+
+    /// One more batch was read for the live tail.
+    pub(crate) fn count_log_read(&self) {
+        self.handles().log_reads.inc();
+    }
+
+    /// Nobody follows the topic any more, and so nobody lags.
+    pub(crate) fn nobody_follows(&self) {
+        if let Some(handles) = self.handles.get() {
+            handles.delivery_lag.set(0.0);
+        }
     }
 
     pub(crate) fn count_gap(&self, gap: &Gap) {
-        let labels = GapLabels { topic: self.label.clone(), reason: GapReason::as_str(gap.reason) };
-        self.gaps.get_or_create(&labels).inc();
-        self.lost.inc_by(gap.lost.unwrap_or(0));
+        let handles = self.handles();
+        let labels = GapLabels { topic: handles.label.clone(), reason: GapReason::as_str(gap.reason) };
+        self.all.gaps.get_or_create(&labels).inc();
+        handles.lost.inc_by(gap.lost.unwrap_or(0));
     }
 }
 

@@ -5,7 +5,11 @@ use synapse_hub_core::{Code, Error, PartitionId, Point, Position, Result, Timest
 /// Where reading `partition` starts: a position to read *after*.
 pub(crate) async fn start(point: &Point, partition: &PartitionId, log: &dyn EventLog) -> Result<Position> {
     Ok(match point {
-        Point::Earliest => Position::START,
+        // What is gone already is not asked for, and so no gap.
+        Point::Earliest => {
+            let bounds = log.bounds().await?;
+            bounds.earliest.map_or(bounds.end, Position::before)
+        }
         Point::Latest => log.bounds().await?.end,
         Point::Time(time) => log.find(*time).await?,
         // A position stands for the event at it, which is delivered.

@@ -309,7 +309,14 @@ impl Tail {
             if let Some(stop) = state.running.take() {
                 stop.cancel();
             }
+            self.metrics.nobody_follows();
         }
+    }
+
+    /// How many subscribers the ring has gone on without, because they do not read.
+    pub(crate) fn stalled(&self) -> usize {
+        let state = self.state.lock();
+        state.seats.values().filter(|seat| seat.pending.load(Ordering::Relaxed) < state.first).count()
     }
 }
 
@@ -338,12 +345,12 @@ impl Reader {
 
     /// Takes a batch, together with those that are there already, so that load makes batches.
     fn take_batch(&mut self, mut records: Vec<Record>, items: &mut BoxStream<'static, Result<ReadItem>>) {
-        self.tail.metrics.log_reads.inc();
+        self.tail.metrics.count_log_read();
         let mut after = None;
         while records.len() < self.tail.read.batch_events_max / 2 {
             match items.next().now_or_never() {
                 Some(Some(Ok(ReadItem::Batch(more)))) => {
-                    self.tail.metrics.log_reads.inc();
+                    self.tail.metrics.count_log_read();
                     records.extend(more);
                 }
                 Some(other) => {

@@ -99,6 +99,11 @@ impl Delivery {
         self.selection.indices().map(|index| self.batch.flat(index)).collect()
     }
 
+    /// The event at this index among them as a flat JSON object, encoded once for all subscribers.
+    pub fn flat_at(&self, index: usize) -> Bytes {
+        self.batch.flat(self.selection.at(index))
+    }
+
     /// What follows `topic/partition@position` in the cursors of these events, without the comma; often empty.
     pub fn cursor_rest(&self) -> &str {
         &self.cursor_rest
@@ -146,6 +151,14 @@ impl Selection {
         match self {
             Self::Range(range) => range.len(),
             Self::Indices(indices) => indices.len(),
+        }
+    }
+
+    /// The index in the batch of the event at this index among the selected.
+    fn at(&self, index: usize) -> usize {
+        match self {
+            Self::Range(range) => range.start as usize + index,
+            Self::Indices(indices) => indices[index] as usize,
         }
     }
 

@@ -204,11 +204,7 @@ impl Subscription {
                 self.cursor.set(delivery.partition().clone(), delivery.last_position());
                 let live = self.is_live(delivery.partition());
                 let Some(&index) = self.by_partition.get(delivery.partition()) else { return item };
-                let stored = self.readers[index].topic.metrics.count_delivered(delivery.records());
-                if let Some(stored) = stored.filter(|_| live) {
-                    let age = Timestamp::now().as_nanos().saturating_sub(stored.as_nanos()).max(0);
-                    self.hub.metrics.delivery_seconds.observe(age as f64 / 1e9);
-                }
+                self.readers[index].topic.metrics.count_delivered(delivery.records(), live);
             }
             Ok(Item::Gap { partition, gap, .. }) => self.cursor.set(partition.clone(), gap.resume),
             Ok(Item::Ended { .. }) | Err(_) => self.ended = true,

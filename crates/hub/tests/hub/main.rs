@@ -163,6 +163,68 @@ async fn history_that_was_trimmed_away_is_a_visible_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn from_the_earliest_event_on_nothing_is_missing() {
+    let hub = hub().await;
+    publish(&hub, "ticks", 0..10).await;
+    hub.topics().trim(&name("ticks"), TrimRequest { keep_events: Some(4), before: None }).await.unwrap();
+    let mut subscription = hub.subscribe(request(&["ticks"], Point::Earliest)).await.unwrap();
+    assert_eq!(numbers(&mut subscription, 4).await, [6, 7, 8, 9]);
+    hub.topics().trim(&name("ticks"), TrimRequest { keep_events: Some(0), before: None }).await.unwrap();
+    let mut subscription = hub.subscribe(request(&["ticks"], Point::Earliest)).await.unwrap();
+    publish(&hub, "ticks", [10]).await;
+    assert_eq!(numbers(&mut subscription, 1).await, [10]);
+    assert_eq!(metric(&hub, "synapse_events_lost_total{topic=\"ticks\"}"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_that_of_those_who_follow_live() {
+    let hub = hub().await;
+    publish(&hub, "ticks", [0]).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let mut subscription = hub.subscribe(request(&["ticks"], Point::Earliest)).await.unwrap();
+    assert_eq!(numbers(&mut subscription, 1).await, [0]);
+    let lag = |hub: &_| metric_text(hub, "synapse_delivery_lag_seconds{topic=\"ticks\"}").parse::<f64>().unwrap();
+    assert_eq!(lag(&hub), 0.0, "what is replayed is old");
+    let waiting = tokio::spawn(async move {
+        let seen = numbers(&mut subscription, 1).await;
+        (subscription, seen)
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    publish(&hub, "ticks", [1]).await;
+    let (subscription, seen) = waiting.await.unwrap();
+    assert_eq!(seen, [1]);
+    assert!(lag(&hub) > 0.0);
+    drop(subscription);
+    assert_eq!(lag(&hub), 0.0, "nobody follows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_does_not_read_is_counted_as_stalled() {
+    let hub = hub_with(|options| options.limits.tail_bytes = 10_000).await;
+    let mut subscription = hub.subscribe(request(&["ticks"], Point::Latest)).await.unwrap();
+    settle(&mut subscription).await;
+    for first in (1..1001).step_by(10) {
+        publish(&hub, "ticks", first..first + 10).await;
+    }
+    let stalled = async |count| {
+        eventually("it is counted", async || metric(&hub, "synapse_subscription_partitions_stalled") == count).await
+    };
+    stalled(1).await;
+    assert_eq!(numbers(&mut subscription, 1000).await, (1..1001).collect::<Vec<_>>());
+    stalled(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_nobody_made_take_no_labels_of_metrics() {
+    let hub = hub_with(|options| options.limits.metric_topics = 2).await;
+    for number in 0..10 {
+        let _subscription = hub.subscribe(request(&[&format!("missing-{number}")], Point::Earliest)).await.unwrap();
+    }
+    publish(&hub, "ticks", [0]).await;
+    assert_eq!(metric(&hub, "synapse_events_published_total{topic=\"ticks\",type=\"tick\"}"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bounded_replay_ends_with_its_end() {
     let hub = hub().await;
     let published = publish(&hub, "ticks", 0..10).await;

@@ -81,10 +81,14 @@ pub(crate) fn number(data: &[u8]) -> usize {
 }
 
 pub(crate) fn metric(hub: &Hub, line_start: &str) -> u64 {
+    metric_text(hub, line_start).parse().unwrap()
+}
+
+pub(crate) fn metric_text(hub: &Hub, line_start: &str) -> String {
     let text = hub.metrics().registry_text();
     let line =
         text.lines().find(|line| line.starts_with(line_start)).unwrap_or_else(|| panic!("no {line_start} in\n{text}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
+    line.rsplit(' ').next().unwrap().to_owned()
 }
 
 /// Lets the subscription reach the live tail, where nothing waits for it.
