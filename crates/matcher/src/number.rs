@@ -5,8 +5,10 @@
 /// The bits, from the top: one for "not negative", 27 for the biased decimal exponent, 100 for thirty significant digits,
 /// aligned to the left. A negative number is the complement of its absolute value. So equality is equality of value
 /// (`300`, `300.0` and `3.0e2` are one), and the order of the integers is the order of the numbers.
+///
+/// Kept in halves, the high one first: what holds a number is smaller so than with the alignment of 128 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Number(pub(crate) u128);
+pub(crate) struct Number(u64, u64);
 
 /// How many significant digits count; further ones are cut off.
 pub(crate) const DIGITS: u32 = 30;
@@ -19,7 +21,16 @@ const EXPONENT_MAX: i64 = BIAS - 1;
 
 impl Number {
     /// Zero, however it is written.
-    pub(crate) const ZERO: Self = Self(SIGN);
+    pub(crate) const ZERO: Self = Self::from_bits(SIGN);
+
+    const fn from_bits(bits: u128) -> Self {
+        Self((bits >> 64) as u64, bits as u64)
+    }
+
+    /// The integer of the same order.
+    pub(crate) fn bits(self) -> u128 {
+        u128::from(self.0) << 64 | u128::from(self.1)
+    }
 
     /// Reads the text of a JSON number, whose grammar has been checked before.
     pub(crate) fn parse(text: &[u8]) -> Self {
@@ -47,8 +58,8 @@ impl Number {
         if self == Self::ZERO {
             return None;
         }
-        let negative = self.0 & SIGN == 0;
-        let bits = if negative { !self.0 } else { self.0 };
+        let negative = self.bits() & SIGN == 0;
+        let bits = if negative { !self.bits() } else { self.bits() };
         let exponent = ((bits & !SIGN) >> MANTISSA_BITS) as i64 - BIAS;
         let mantissa = bits & ((1 << MANTISSA_BITS) - 1);
         let digits = format!("{mantissa:030}");
@@ -114,7 +125,7 @@ impl Digits {
         let mantissa = mantissa * 10u128.pow(DIGITS - self.count);
         let exponent = self.point.saturating_add(exponent).clamp(-EXPONENT_MAX, EXPONENT_MAX);
         let bits = SIGN | (((exponent + BIAS) as u128) << MANTISSA_BITS) | mantissa;
-        Number(if negative { !bits } else { bits })
+        Number::from_bits(if negative { !bits } else { bits })
     }
 }
 

@@ -65,8 +65,8 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// The lowest and the highest allowed number. Numbers are integers of limited length, so open bounds can be closed.
     pub(crate) fn closed(&self) -> (u128, u128) {
-        let low = self.low.map_or(0, |(number, allowed)| number.0 + u128::from(!allowed));
-        let high = self.high.map_or(u128::MAX, |(number, allowed)| number.0 - u128::from(!allowed));
+        let low = self.low.map_or(0, |(number, allowed)| number.bits() + u128::from(!allowed));
+        let high = self.high.map_or(u128::MAX, |(number, allowed)| number.bits() - u128::from(!allowed));
         (low, high)
     }
 }
@@ -151,7 +151,7 @@ impl Test {
             (Test::Number(wanted), Value::Number(seen)) => *wanted == seen,
             (Test::Numeric(bounds), Value::Number(seen)) => {
                 let (low, high) = bounds.closed();
-                (low..=high).contains(&seen.0)
+                (low..=high).contains(&seen.bits())
             }
             (Test::Not(tests), value) => !tests.iter().any(|test| test.is_satisfied_by(value)),
             (test, Value::Text(seen)) => test.is_satisfied_by_text(seen),

@@ -6,7 +6,6 @@ use rustc_hash::FxHasher;
 
 use super::{pages::Pages, table::Table};
 use crate::{
-    number::Number,
     paths::PathId,
     test::{Test, Value},
 };
@@ -217,10 +216,9 @@ const FOLDED: u32 = 1;
 fn hash_value(path: PathId, value: Value<'_>) -> u64 {
     match value {
         Value::Text(text) => hash_text(path, 0, text),
-        Value::Number(Number(bits)) => {
+        Value::Number(number) => {
             let mut hasher = FxHasher::default();
-            hasher.write_u64((bits >> 64) as u64);
-            hasher.write_u64(bits as u64);
+            number.hash(&mut hasher);
             hasher.write_u32(path);
             hasher.finish()
         }

@@ -120,7 +120,7 @@ impl PathIndex {
         let text = match value {
             Value::Text(text) => text,
             Value::Number(number) => {
-                self.numbers.holding(number.0, found);
+                self.numbers.holding(number.bits(), found);
                 return None;
             }
             _ => return None,

@@ -24,7 +24,7 @@ pub(crate) struct Trie {
 
 #[derive(Debug, Clone)]
 enum Node {
-    Bucket(Arc<Vec<Entry>>),
+    Bucket(Arc<[Entry]>),
     Inner(Arc<Inner>),
 }
 
@@ -48,8 +48,9 @@ struct Inner {
     any: Option<u32>,
     /// What follows after a star.
     star: Option<Node>,
-    /// By the next byte, in order.
-    children: Vec<(u8, Node)>,
+    /// By the next byte: its place here is that of the child. Kept apart, so that seeking one touches little memory.
+    bytes: SmallVec<[u8; 16]>,
+    children: Vec<Node>,
 }
 
 impl Trie {
@@ -177,10 +178,17 @@ impl Entry {
 impl Inner {
     #[inline]
     fn child(&self, byte: u8) -> Option<&Node> {
-        match self.children.as_slice() {
-            [(only, node)] => (*only == byte).then_some(node),
-            children => children.binary_search_by_key(&byte, |(byte, _)| *byte).ok().map(|at| &children[at].1),
-        }
+        Some(&self.children[self.place(byte)?])
+    }
+
+    #[inline]
+    fn place(&self, byte: u8) -> Option<usize> {
+        self.bytes.iter().position(|&other| other == byte)
+    }
+
+    fn add_child(&mut self, byte: u8, child: Node) {
+        self.bytes.push(byte);
+        self.children.push(child);
     }
 
     fn is_empty(&self) -> bool {
@@ -194,16 +202,16 @@ impl Inner {
             let (upper, byte) = (self.skip[..same].into(), self.skip[same]);
             let mut lower = std::mem::replace(self, Self { skip: upper, ..Self::default() });
             lower.skip = lower.skip[same + 1..].into();
-            self.children.push((byte, Node::Inner(Arc::new(lower))));
+            self.add_child(byte, Node::Inner(Arc::new(lower)));
         }
         let depth = depth + self.skip.len();
         match entry.symbols.get(depth) {
             None => self.end = Some(entry.id),
             Some(&STAR) if depth + 1 == entry.symbols.len() => self.any = Some(entry.id),
             Some(&STAR) => insert(&mut self.star, entry, depth + 1),
-            Some(&byte) => match self.children.binary_search_by_key(&byte, |(byte, _)| *byte) {
-                Ok(at) => insert_at(&mut self.children[at].1, entry, depth + 1),
-                Err(at) => self.children.insert(at, (byte, Node::Bucket(Arc::new(vec![entry.at(depth + 1)])))),
+            Some(&byte) => match self.place(byte) {
+                Some(at) => insert_at(&mut self.children[at], entry, depth + 1),
+                None => self.add_child(byte, Node::Bucket([entry.at(depth + 1)].into())),
             },
         }
     }
@@ -214,10 +222,12 @@ impl Inner {
             None => self.end = None,
             Some(&STAR) if depth + 1 == symbols.len() => self.any = None,
             Some(&STAR) => remove(&mut self.star, symbols, id, depth + 1),
-            Some(byte) => {
-                let Ok(at) = self.children.binary_search_by_key(byte, |(byte, _)| *byte) else { return };
-                if remove_at(&mut self.children[at].1, symbols, id, depth + 1) {
-                    self.children.remove(at);
+            Some(&byte) => {
+                let Some(at) = self.place(byte) else { return };
+                if remove_at(&mut self.children[at], symbols, id, depth + 1) {
+                    self.bytes.swap_remove(at);
+                    self.children.swap_remove(at);
+                    self.children.shrink_to_fit();
                 }
             }
         }
@@ -227,7 +237,7 @@ impl Inner {
 fn insert(link: &mut Option<Node>, entry: Entry, depth: usize) {
     match link {
         Some(node) => insert_at(node, entry, depth),
-        None => *link = Some(Node::Bucket(Arc::new(vec![entry.at(depth)]))),
+        None => *link = Some(Node::Bucket([entry.at(depth)].into())),
     }
 }
 
@@ -235,12 +245,13 @@ fn insert_at(node: &mut Node, entry: Entry, depth: usize) {
     match node {
         Node::Inner(inner) => Arc::make_mut(inner).insert(entry, depth),
         Node::Bucket(entries) => {
-            let entries = Arc::make_mut(entries);
-            entries.push(entry.at(depth));
-            if entries.len() > BUCKET && depth < DEPTH_MAX {
-                let mut inner = Inner { skip: shared(entries, depth), ..Inner::default() };
-                entries.drain(..).for_each(|entry| inner.insert(entry, depth));
+            let more: Vec<Entry> = entries.iter().cloned().chain([entry.at(depth)]).collect();
+            if more.len() > BUCKET && depth < DEPTH_MAX {
+                let mut inner = Inner { skip: shared(&more, depth), ..Inner::default() };
+                more.into_iter().for_each(|entry| inner.insert(entry, depth));
                 *node = Node::Inner(Arc::new(inner));
+            } else {
+                *entries = more.into();
             }
         }
     }
@@ -271,8 +282,7 @@ fn remove(link: &mut Option<Node>, symbols: &[u8], id: u32, depth: usize) {
 fn remove_at(node: &mut Node, symbols: &[u8], id: u32, depth: usize) -> bool {
     match node {
         Node::Bucket(entries) => {
-            let entries = Arc::make_mut(entries);
-            entries.retain(|entry| entry.id != id);
+            *entries = entries.iter().filter(|entry| entry.id != id).cloned().collect();
             entries.is_empty()
         }
         Node::Inner(inner) => {
