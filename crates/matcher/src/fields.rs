@@ -100,6 +100,9 @@ impl Fields {
     }
 
     /// Adds a value at a path, whose parts have dots between them. Several values at one path are those of an array.
+    ///
+    /// # Panics
+    /// If all names and texts together are more than 4 GiB.
     pub fn push<'a>(&mut self, path: &str, value: impl Into<FieldValue<'a>>) {
         let stored = match value.into() {
             FieldValue::Text(text) => self.keep(text),

@@ -281,6 +281,36 @@ fn arrays_match_by_intersection() {
 }
 
 #[test]
+fn every_operator_is_satisfied_by_one_value_of_an_array() {
+    check(&[
+        (r#"{"a":[null]}"#, &[r#"{"a":[1,null]}"#], &[r#"{"a":[1,"null"]}"#]),
+        (r#"{"a":[true]}"#, &[r#"{"a":[false,true]}"#], &[r#"{"a":[false,"true"]}"#]),
+        (r#"{"a":[{"prefix":"ab"}]}"#, &[r#"{"a":["x","abc"]}"#], &[r#"{"a":["x","cab"]}"#]),
+        (r#"{"a":[{"suffix":"bc"}]}"#, &[r#"{"a":["x",["abc"]]}"#], &[r#"{"a":["x","bca"]}"#]),
+        (r#"{"a":[{"prefix":{"equals-ignore-case":"aB"}}]}"#, &[r#"{"a":["x","ABC"]}"#], &[r#"{"a":["x","CAB"]}"#]),
+        (r#"{"a":[{"suffix":{"equals-ignore-case":"Bc"}}]}"#, &[r#"{"a":["x","ABC"]}"#], &[r#"{"a":["x","BCA"]}"#]),
+        (r#"{"a":[{"equals-ignore-case":"ab"}]}"#, &[r#"{"a":["x","AB"]}"#], &[r#"{"a":["A","B"]}"#]),
+        (r#"{"a":[{"wildcard":"a*c"}]}"#, &[r#"{"a":["x","abc"]}"#], &[r#"{"a":["a","c"]}"#]),
+        // One bound is not satisfied by one value and the other by another.
+        (r#"{"a":[{"numeric":[">",3,"<",5]}]}"#, &[r#"{"a":[1,4,9]}"#], &[r#"{"a":[1,9]}"#, r#"{"a":["4"]}"#]),
+        (r#"{"a":[{"numeric":["=",3]}]}"#, &[r#"{"a":[1,[3.0]]}"#], &[r#"{"a":[1,2]}"#]),
+        (r#"{"a":[{"cidr":"10.0.0.0/8"}]}"#, &[r#"{"a":["::1","10.1.2.3"]}"#], &[r#"{"a":["::1","11.1.2.3"]}"#]),
+        (r#"{"a":[{"anything-but":["x","y"]}]}"#, &[r#"{"a":["x","z"]}"#], &[r#"{"a":["x","y"]}"#, r#"{"a":[]}"#]),
+        (r#"{"a":[{"anything-but":{"prefix":"x"}}]}"#, &[r#"{"a":["xa","b"]}"#], &[r#"{"a":["xa","xb"]}"#]),
+        (r#"{"a":[{"anything-but":{"suffix":"x"}}]}"#, &[r#"{"a":["ax",1]}"#], &[r#"{"a":["ax","bx"]}"#]),
+        (r#"{"a":[{"anything-but":{"equals-ignore-case":"x"}}]}"#, &[r#"{"a":["X",null]}"#], &[r#"{"a":["X","x"]}"#]),
+        (r#"{"a":[{"anything-but":{"wildcard":"x*z"}}]}"#, &[r#"{"a":["xz","x"]}"#], &[r#"{"a":["xz","xyz"]}"#]),
+        (r#"{"a":[{"exists":true}]}"#, &[r#"{"a":[null]}"#, r#"{"a":[[],[1]]}"#], &[r#"{"a":[[],{}]}"#]),
+        (r#"{"a":[{"exists":false}]}"#, &[r#"{"a":[[],{}]}"#], &[r#"{"a":[[],1]}"#]),
+        (
+            r#"{"a":{"$or":[{"b":[1]},{"c":[2]}],"d":[3]}}"#,
+            &[r#"{"a":[{"b":9},{"c":2,"d":3}]}"#],
+            &[r#"{"a":[{"b":1},{"c":2},{"d":3}]}"#],
+        ),
+    ]);
+}
+
+#[test]
 fn fields_agree_on_the_element_of_an_array() {
     check(&[
         (
