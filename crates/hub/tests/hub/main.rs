@@ -201,6 +201,7 @@ async fn the_lag_is_that_of_those_who_follow_live() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_does_not_read_is_counted_as_stalled() {
     let hub = hub_with(|options| options.limits.tail_bytes = 10_000).await;
+    publish(&hub, "ticks", [0]).await;
     let mut subscription = hub.subscribe(request(&["ticks"], Point::Latest)).await.unwrap();
     settle(&mut subscription).await;
     for first in (1..1001).step_by(10) {
