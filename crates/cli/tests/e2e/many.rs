@@ -79,3 +79,24 @@ async fn a_thousand_subscriptions_each_get_what_they_filter_for() {
         assert_eq!(number(&received.unwrap().unwrap().event), shard as u64);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn web_clients_that_do_not_read_hold_little_memory() {
+    const CLIENTS: u64 = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::embedded(folder.path());
+    publish(&hub.client(), 1).await;
+    let request = "GET /v1/topics/ticks/events HTTP/1.1\r\nhost: hub\r\naccept: text/event-stream\r\n\r\n";
+    let mut stalled = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", hub.port)).unwrap();
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        stalled.push(stream);
+    }
+    let before = hub.process.resident_bytes();
+    // More than the sockets of the operating system take up.
+    publish(&hub.client(), 60_000).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let each = hub.process.resident_bytes().saturating_sub(before + (64 << 20)) / CLIENTS;
+    assert!(each < 256 << 10, "{} KiB are held for each", each >> 10);
+}

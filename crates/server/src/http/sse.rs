@@ -25,6 +25,8 @@ use crate::app::App;
 /// The id of the last message of a stream that came to its end: an EventSource that connects again with it is told that
 /// there is no more.
 const ENDED_ID: &str = "end";
+/// About how much of a delivery is written at a time: what a connection holds for a client that does not read.
+const PIECE_BYTES: usize = 32 << 10;
 
 pub(crate) async fn stream(app: App, topics: Vec<TopicPattern>, uri: &Uri, headers: &HeaderMap) -> Result<Response> {
     let mut query = Query::parse(uri)?;
@@ -53,12 +55,21 @@ fn messages(
 ) -> impl Stream<Item = std::result::Result<Bytes, Infallible>> {
     // The cursor comes first, so that a client that loses its connection before the first event misses nothing.
     let first = format!("retry: {retry_ms}\nid: {}\n\n", subscription.cursor());
-    futures::stream::unfold((subscription, Some(first)), move |(mut subscription, first)| async move {
-        let message = match first {
-            Some(first) => first.into(),
-            None => writer.item(subscription.next().await?),
+    let state = (subscription, Some(Bytes::from(first)), None);
+    futures::stream::unfold(state, move |(mut subscription, first, mut rest)| async move {
+        if let Some(first) = first {
+            return Some((Ok(first), (subscription, None, rest)));
+        }
+        let (delivery, start) = match rest.take() {
+            Some(rest) => rest,
+            None => match subscription.next().await? {
+                Ok(Item::Delivery(delivery)) => (delivery, 0),
+                other => return Some((Ok(writer.item(other)), (subscription, None, None))),
+            },
         };
-        Some((Ok(message), (subscription, None)))
+        let (message, end) = writer.delivery(&delivery, start);
+        let rest = (end < delivery.len()).then_some((delivery, end));
+        Some((Ok(message), (subscription, None, rest)))
     })
 }
 
@@ -73,7 +84,7 @@ struct Writer {
 impl Writer {
     fn item(self, item: synapse_hub_core::Result<Item>) -> Bytes {
         match item {
-            Ok(Item::Delivery(delivery)) => self.delivery(&delivery),
+            Ok(Item::Delivery(delivery)) => self.delivery(&delivery, 0).0,
             // Without data it is no message: it only moves the client's cursor on, and keeps the connection alive.
             Ok(Item::Heartbeat(cursor)) => format!(": heartbeat\nid: {cursor}\n\n").into(),
             Ok(Item::Gap { partition, gap, cursor }) => {
@@ -93,18 +104,23 @@ impl Writer {
         }
     }
 
-    fn delivery(self, delivery: &Delivery) -> Bytes {
-        let mut out = Vec::with_capacity(delivery.records().map(|record| record.event.size() + 160).sum());
-        let flat = (self.format == Format::Flat).then(|| delivery.flat());
+    /// The events from `start` on that make about [`PIECE_BYTES`], and the index after them.
+    fn delivery(self, delivery: &Delivery, start: usize) -> (Bytes, usize) {
+        let mut out = Vec::with_capacity(PIECE_BYTES);
         let mut scratch = Vec::new();
-        for (index, record) in delivery.records().enumerate() {
+        let mut end = start;
+        for (index, record) in delivery.records().enumerate().skip(start) {
+            if out.len() >= PIECE_BYTES {
+                break;
+            }
+            end = index + 1;
             field("id", delivery.cursor_text(record.position).as_bytes(), &mut out);
             if self.named {
                 field("event", &one_line(record.event.kind()), &mut out);
             }
-            match &flat {
-                Some(flat) => field("data", &flat[index], &mut out),
-                None => {
+            match self.format {
+                Format::Flat => field("data", &delivery.flat_at(index), &mut out),
+                Format::CloudEvents => {
                     scratch.clear();
                     self.format.write(&record.event, &mut scratch);
                     field("data", &scratch, &mut out);
@@ -112,7 +128,7 @@ impl Writer {
             }
             out.push(b'\n');
         }
-        out.into()
+        (out.into(), end)
     }
 }
 

@@ -21,6 +21,8 @@ use crate::{HttpConfig, codes};
 
 /// What HTTP/2 begins with (RFC 9113, section 3.4).
 const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much an HTTP/1.1 connection buffers either way: the largest headers, and what a client that does not read holds up.
+const H1_BUFFER_BYTES: usize = 64 << 10;
 /// How long to wait for the rest of it.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// How many connections are being turned away at once, at most; more are just closed.
@@ -42,7 +44,11 @@ pub(super) struct Protocols {
 impl Protocols {
     pub(super) fn new(config: &HttpConfig) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_buf_size(H1_BUFFER_BYTES);
         builder
             .http2()
             .timer(TokioTimer::new())
