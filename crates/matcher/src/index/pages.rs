@@ -2,27 +2,36 @@
 
 use std::sync::Arc;
 
-const PAGE_BITS: usize = 6;
-const PAGE: usize = 1 << PAGE_BITS;
-const MASK: usize = PAGE - 1;
-
 type Page<T> = Arc<[T]>;
 type Shelf<T> = Arc<Vec<Page<T>>>;
 
-/// A growable vector. Three levels: shelves of 64 pages of 64 elements. Pages that no snapshot shares change in place.
+/// A growable vector. Three levels: shelves of pages of elements, `1 << SHELF_BITS` and `1 << PAGE_BITS` of them. Pages that
+/// no snapshot shares change in place.
+///
+/// A change of a shared vector copies one page, and counts the references that its shelf has to all of its pages, which
+/// are far apart in memory: elements that are cheap to copy are better on few large pages.
 #[derive(Debug, Clone)]
-pub(crate) struct Pages<T> {
+pub(crate) struct Pages<T, const PAGE_BITS: usize = 6, const SHELF_BITS: usize = 6> {
     shelves: Arc<Vec<Shelf<T>>>,
     len: usize,
 }
 
-impl<T> Default for Pages<T> {
+impl<T, const PAGE_BITS: usize, const SHELF_BITS: usize> Default for Pages<T, PAGE_BITS, SHELF_BITS> {
     fn default() -> Self {
         Self { shelves: Arc::default(), len: 0 }
     }
 }
 
-impl<T: Clone + Default> Pages<T> {
+impl<T: Clone + Default, const PAGE_BITS: usize, const SHELF_BITS: usize> Pages<T, PAGE_BITS, SHELF_BITS> {
+    const PAGE: usize = 1 << PAGE_BITS;
+    const MASK: usize = Self::PAGE - 1;
+
+    /// The shelf of an element, its page on the shelf, and its place on the page.
+    #[inline]
+    const fn place(at: usize) -> (usize, usize, usize) {
+        (at >> (PAGE_BITS + SHELF_BITS), at >> PAGE_BITS & ((1 << SHELF_BITS) - 1), at & Self::MASK)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -30,59 +39,62 @@ impl<T: Clone + Default> Pages<T> {
     /// The element, which must exist.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> &T {
-        &self.shelves[at >> (2 * PAGE_BITS)][at >> PAGE_BITS & MASK][at & MASK]
+        let (shelf, page, place) = Self::place(at);
+        &self.shelves[shelf][page][place]
     }
 
     /// The element, which must exist, to be changed.
     pub(crate) fn get_mut(&mut self, at: usize) -> &mut T {
-        let shelf = &mut Arc::make_mut(&mut self.shelves)[at >> (2 * PAGE_BITS)];
-        let page = &mut Arc::make_mut(shelf)[at >> PAGE_BITS & MASK];
-        &mut Arc::make_mut(page)[at & MASK]
+        let (shelf, page, place) = Self::place(at);
+        let shelf = &mut Arc::make_mut(&mut self.shelves)[shelf];
+        &mut Arc::make_mut(&mut Arc::make_mut(shelf)[page])[place]
     }
 
     pub(crate) fn push(&mut self, value: T) {
-        let at = self.len;
+        let (shelf, page, place) = Self::place(self.len);
         let shelves = Arc::make_mut(&mut self.shelves);
-        if at >> (2 * PAGE_BITS) == shelves.len() {
+        if shelf == shelves.len() {
             shelves.push(Arc::default());
         }
-        let shelf = Arc::make_mut(&mut shelves[at >> (2 * PAGE_BITS)]);
-        if at >> PAGE_BITS & MASK == shelf.len() {
+        let shelf = Arc::make_mut(&mut shelves[shelf]);
+        if page == shelf.len() {
             shelf.push(Arc::default());
         }
-        let page = &mut shelf[at >> PAGE_BITS & MASK];
-        if at & MASK >= page.len() {
+        let page = &mut shelf[page];
+        if place >= page.len() {
             // A page doubles, so that a short vector is small.
-            let size = (page.len() * 2).max((at & MASK) + 1).clamp(4, PAGE);
+            let size = (page.len() * 2).max(place + 1).clamp(4, Self::PAGE);
             *page = page.iter().cloned().chain(std::iter::repeat_with(T::default)).take(size).collect();
         }
-        Arc::make_mut(page)[at & MASK] = value;
+        Arc::make_mut(page)[place] = value;
         self.len += 1;
     }
 
     /// Gives the memory of the page around an element back, if nothing on it is needed. [`Pages::restore`] comes first
     /// before any of its elements is asked for again.
     pub(crate) fn release(&mut self, at: usize, is_free: impl Fn(&T) -> bool) {
-        let page = &self.shelves[at >> (2 * PAGE_BITS)][at >> PAGE_BITS & MASK];
-        if page.iter().all(is_free) {
-            let shelf = &mut Arc::make_mut(&mut self.shelves)[at >> (2 * PAGE_BITS)];
-            Arc::make_mut(shelf)[at >> PAGE_BITS & MASK] = Arc::default();
+        let (shelf, page, _) = Self::place(at);
+        if self.shelves[shelf][page].iter().all(is_free) {
+            let shelf = &mut Arc::make_mut(&mut self.shelves)[shelf];
+            Arc::make_mut(shelf)[page] = Arc::default();
         }
     }
 
     /// Makes the page around an element anew, if its memory was given back.
     pub(crate) fn restore(&mut self, at: usize) {
-        let shelf = &mut Arc::make_mut(&mut self.shelves)[at >> (2 * PAGE_BITS)];
-        let page = &mut Arc::make_mut(shelf)[at >> PAGE_BITS & MASK];
-        if page.is_empty() {
-            *page = std::iter::repeat_with(T::default).take(PAGE).collect();
+        let (shelf, page, _) = Self::place(at);
+        if self.shelves[shelf][page].is_empty() {
+            let shelf = &mut Arc::make_mut(&mut self.shelves)[shelf];
+            Arc::make_mut(shelf)[page] = std::iter::repeat_with(T::default).take(Self::PAGE).collect();
         }
     }
 
     /// The elements with their places, but for those on pages that were given back.
     pub(crate) fn iter_kept(&self) -> impl Iterator<Item = (usize, &T)> {
         let pages = self.shelves.iter().flat_map(|shelf| shelf.iter()).enumerate();
-        pages.flat_map(|(number, page)| page.iter().enumerate().map(move |(at, value)| (number * PAGE + at, value)))
+        pages.flat_map(|(number, page)| {
+            page.iter().enumerate().map(move |(at, value)| ((number << PAGE_BITS) + at, value))
+        })
     }
 
     /// Removes an element; the last one takes its place.
@@ -93,9 +105,9 @@ impl<T: Clone + Default> Pages<T> {
             *self.get_mut(at) = moved;
         }
         self.len = last;
-        if last & MASK == 0 {
+        if last & Self::MASK == 0 {
             let shelves = Arc::make_mut(&mut self.shelves);
-            let shelf = Arc::make_mut(&mut shelves[last >> (2 * PAGE_BITS)]);
+            let shelf = Arc::make_mut(&mut shelves[Self::place(last).0]);
             shelf.pop();
             if shelf.is_empty() {
                 shelves.pop();
@@ -116,7 +128,9 @@ impl<T: Clone + Default> Pages<T> {
     }
 }
 
-impl<T: Clone + Default> FromIterator<T> for Pages<T> {
+impl<T: Clone + Default, const PAGE_BITS: usize, const SHELF_BITS: usize> FromIterator<T>
+    for Pages<T, PAGE_BITS, SHELF_BITS>
+{
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
         let mut pages = Self::default();
         values.into_iter().for_each(|value| pages.push(value));

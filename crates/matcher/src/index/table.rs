@@ -6,9 +6,12 @@ use super::pages::Pages;
 /// The hash in the slot spares most looks at the key, and lets the table grow without the keys.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
-    slots: Pages<u64>,
+    slots: Slots,
     used: usize,
 }
+
+/// On large pages: an insert into a large table changes few slots, far from each other.
+type Slots = Pages<u64, 9, 4>;
 
 const SLOTS_MIN: usize = 8;
 
@@ -18,7 +21,7 @@ impl Default for Table {
     }
 }
 
-fn empty(slots: usize) -> Pages<u64> {
+fn empty(slots: usize) -> Slots {
     std::iter::repeat_n(0, slots).collect()
 }
 
