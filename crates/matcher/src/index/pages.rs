@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn removal_frees_pages_and_growth_takes_them_again() {
-        let mut pages = Pages::default();
+        let mut pages: Pages<usize> = Pages::default();
         for round in 0..3 {
             for value in 0..200 * (round + 1) {
                 pages.push(value);
@@ -171,5 +171,19 @@ mod tests {
             }
             assert!(pages.shelves.is_empty());
         }
+    }
+
+    #[test]
+    fn a_page_that_nothing_needs_is_given_back_and_made_anew() {
+        let mut pages: Pages<usize, 2, 1> = (1..=30).collect();
+        let before = pages.clone();
+        (8..12).for_each(|at| *pages.get_mut(at) = 0);
+        (8..12).for_each(|at| pages.release(at, |&value| value == 0));
+        pages.release(0, |&value| value == 0);
+        let kept: Vec<(usize, usize)> = pages.iter_kept().take(30 - 4).map(|(at, &value)| (at, value)).collect();
+        assert_eq!(kept, (0..8).chain(12..30).map(|at| (at, at + 1)).collect::<Vec<_>>());
+        pages.restore(9);
+        assert_eq!((*pages.get(7), *pages.get(9), *pages.get(29)), (8, 0, 30));
+        assert!(before.iter().copied().eq(1..=30));
     }
 }
