@@ -32,7 +32,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const RULES: isize = 20_000;
+const RULES: isize = 10_000;
 
 fn pattern(number: isize) -> Pattern {
     let json = match number % 4 {
