@@ -27,18 +27,19 @@ def eventually(what, question):
 
 
 class Hub:
-    def __init__(self, backend):
+    def __init__(self, backend, host="127.0.0.1"):
         self.backend = backend
+        self.host = host
         self.port = free_port()
         self.process = None
         self.start()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self):
-        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--backend", self.backend]
+        command = [BINARY, "serve", "--listen", f"{self.host}:{self.port}", "--backend", self.backend]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually("the hub is ready", self.is_ready)
 
@@ -99,3 +100,17 @@ def redis_hub(redis_server):
     hub = Hub(f"redis://127.0.0.1:{redis_server.port}")
     yield hub
     hub.kill()
+
+
+@pytest.fixture
+def start_hub():
+    """Starts hubs, and stops them."""
+    hubs = []
+
+    def start(backend, **options):
+        hubs.append(Hub(backend, **options))
+        return hubs[-1]
+
+    yield start
+    for hub in hubs:
+        hub.kill()

@@ -1,13 +1,23 @@
 """What modelkit promises."""
 
 import json
+import sys
 from datetime import datetime, timezone
 from typing import Literal
 
 import modelkit
 import pytest
-from modelkit import BaseEvent, InferenceCompleteEvent, ModelReadyEvent, event_class, parse_event
-from pydantic import ValidationError
+from modelkit import (
+    BaseEvent,
+    InferenceCompleteEvent,
+    ModelReadyEvent,
+    NotJsonError,
+    TrainingProgressEvent,
+    dump_event,
+    event_class,
+    parse_event,
+)
+from pydantic import BaseModel, ValidationError, field_validator
 
 
 def test_the_shortest_event_is_complete():
@@ -102,3 +112,109 @@ def test_what_does_not_fit_is_not_lost():
 def test_what_is_no_event_is_an_error(text):
     with pytest.raises(ValueError):
         parse_event(text)
+
+
+@pytest.mark.skipif(not hasattr(sys, "get_int_max_str_digits"), reason="this Python has no limit on digits")
+def test_an_integer_of_more_digits_than_python_reads_is_its_text():
+    event = parse_event('{"event": "own", "big": %s, "small": 7}' % ("9" * 5000))
+    assert event.model_extra == {"big": "9" * 5000, "small": 7}
+    assert json.loads(event.model_dump_json())["big"] == "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"event":"own","s":"a\ud800b","\udfff":"\\ud800 \ud83d\ude00"}',
+        # Not an escape, but the very character in a Python text.
+        '{"event":"own","s":"a\ud800b"}',
+    ],
+)
+def test_a_lone_surrogate_is_shown_and_can_be_written_again(text):
+    event = parse_event(text)
+    assert event.model_extra["s"] == r"a\ud800b"
+    assert event.model_extra.get(r"\udfff", "\\ud800 \U0001f600") == "\\ud800 \U0001f600"
+    assert parse_event(event.model_dump_json()) == event
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"event": 5},
+        {"event": None, "id": 7},
+        {"event": "model-ready", "model_name": "m", "version": "1", "timestamp": "garbage"},
+        {"event": "own", "timestamp": [], "source": {}, "_place": 1, "_fields_set": 2, "self": 3, "cls": 4, "topic": 5},
+    ],
+)
+def test_any_json_object_is_read(fields):
+    event = parse_event(json.dumps(fields))
+    assert isinstance(event, BaseEvent)
+    for name, value in fields.items():
+        if value and name != "event":
+            kept = getattr(event, name) if name in BaseEvent.model_fields else event.model_extra[name]
+            assert kept == value
+    assert event.topic is None
+
+
+def test_a_validator_that_fails_in_a_way_of_its_own_is_a_validation_error():
+    class Fragile(BaseEvent):
+        event: Literal["fragile"] = "fragile"
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def _check(cls, value: int) -> int:
+            raise KeyError("oh")
+
+    event = parse_event('{"event": "fragile", "n": 1}')
+    assert type(event) is BaseEvent
+    assert event.validation_error is not None
+    assert "KeyError" in str(event.validation_error)
+    assert event.model_extra == {"n": 1}
+
+
+class Detail(BaseModel):
+    unit: str | None = None
+
+
+class Detailed(BaseEvent):
+    event: Literal["detailed"] = "detailed"
+    detail: Detail
+    note: str | None = None
+    other: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("event", "there", "absent"),
+    [
+        (
+            BaseEvent(event="nulls", foo=None, metadata={"a": None}),
+            {"foo": None, "metadata": {"a": None}},
+            "correlation_id",
+        ),
+        (Detailed(detail=Detail(), note=None), {"detail": {"unit": None}, "note": None}, "other"),
+        (InferenceCompleteEvent(model_name="m", user_id=None), {"user_id": None, "success": True}, "cost"),
+        ({"event": "nulls", "foo": None}, {"event": "nulls", "foo": None}, "id"),
+    ],
+)
+def test_a_null_that_somebody_set_is_written_and_others_are_absent(event, there, absent):
+    written = json.loads(dump_event(event))
+    assert {key: written.get(key, "absent") for key in there} == there
+    assert absent not in written
+    assert isinstance(event, dict) or parse_event(dump_event(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        (TrainingProgressEvent(experiment_id="e", model_name="m", metrics={"loss": float("nan")}), "metrics.loss"),
+        (TrainingProgressEvent(experiment_id="e", model_name="m", progress=float("inf")), "progress"),
+        (BaseEvent(event="own", values=[1.0, {"x": float("-inf")}]), "values.1.x"),
+        ({"event": "own", "metrics": {"loss": float("nan")}}, "metrics.loss"),
+    ],
+)
+def test_what_is_no_number_in_json_is_refused_with_its_place(event, field):
+    with pytest.raises(NotJsonError) as caught:
+        dump_event(event)
+    assert caught.value.field == field
+    assert field in str(caught.value)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-from modelkit import BaseEvent, NotJsonError, dump_event
+from modelkit import NotJsonError
 
 from synapse_client._proto import event_pb2 as event_pb
 from synapse_client._proto import event_service_pb2 as pb
@@ -48,25 +47,21 @@ def open_channel(url: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 
-def encode(event: BaseEvent | dict[str, Any]) -> bytes:
-    """The flat JSON of an event.
-
-    Raises:
-        RefusedError: it has a value that JSON has no form for.
-    """
-    try:
-        return dump_event(event)
-    except ValueError as error:
-        field = error.field if isinstance(error, NotJsonError) else ""
-        refusal = Refusal(0, "invalid_json", field, str(error))
-        raise RefusedError(refusal.message, code=refusal.code, refused=[refusal]) from None
+def no_json(error: ValueError) -> RefusedError:
+    """The error of an event that :func:`dump_event` cannot write."""
+    refusal = Refusal(0, "invalid_json", error.field if isinstance(error, NotJsonError) else "", str(error))
+    return RefusedError(refusal.message, code=refusal.code, refused=[refusal])
 
 
 def publish_request(topic: str, flat: list[bytes], messages: list[event_pb.Event] | None) -> pb.PublishRequest:
     """A request with these events, in the form that has a place for all they carry."""
+    request = pb.PublishRequest(topic=topic)
     if messages is None:
-        return pb.PublishRequest(topic=topic, flat=pb.FlatBatch(events=flat))
-    return pb.PublishRequest(topic=topic, batch=event_pb.EventBatch(events=messages).SerializeToString())
+        # A `FlatBatch` given to the constructor would be copied event by event.
+        request.flat.events.extend(flat)
+    else:
+        request.batch = event_pb.EventBatch(events=messages).SerializeToString()
+    return request
 
 
 def refusals(response: pb.PublishResponse) -> list[Refusal]:

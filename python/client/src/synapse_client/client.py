@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, TypedDict, overload
 
 import grpc
-from modelkit import AnyEvent, BaseEvent
+from modelkit import AnyEvent, BaseEvent, dump_event
 from typing_extensions import Unpack
 
 from synapse_client import _attributes, _wire
@@ -30,6 +30,10 @@ DEFAULT_URL = "http://127.0.0.1:8002"
 Event = BaseEvent | dict[str, Any]
 Durability = Literal["memory", "stored", "synced"]
 Moment = str | datetime | date | timedelta
+
+#: Just below 128 KiB, from where on glibc asks the system for the memory of each message anew: writing one then takes
+#: ten times as long.
+BATCH_BYTES_MAX = 120 << 10
 
 #: How many publish calls are under way at once: the hub remembers 64 batches of a producer, and calls may overtake.
 _CALLS_MAX = 32
@@ -172,7 +176,7 @@ class SynapseClient:
         topic: str | None = None,
         *,
         batch_max: int = 500,
-        batch_bytes_max: int = 1 << 20,
+        batch_bytes_max: int = BATCH_BYTES_MAX,
         inflight_max: int = 16,
         durability: Durability | None = None,
         timeout: float = 60.0,
@@ -292,9 +296,10 @@ def _encode_all(
     for index, event in enumerate(events):
         data, message = b"", event_pb.Event()
         try:
-            data = _wire.encode(event)
+            data = dump_event(event)
             message = _attributes.with_attributes(data, template) if template else message
-        except RefusedError as error:
+        except (ValueError, RefusedError) as failure:
+            error = failure if isinstance(failure, RefusedError) else _wire.no_json(failure)
             unsent[index] = replace(error.refused[0], index=index)
         flat.append(data)
         messages.append(message)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-from modelkit import BaseEvent
+from modelkit import BaseEvent, dump_event
 
 from synapse_client import _attributes, _wire
 from synapse_client._attributes import Attributes
@@ -130,24 +130,21 @@ class Publisher:
         name = topic or self._topic
         if name is None:
             raise ValueError("name a topic: the publisher has none of its own")
-        data = _wire.encode(event)
+        try:
+            data = dump_event(event)
+        except ValueError as error:
+            raise _wire.no_json(error) from None
         message = None
         if key is not None or traceparent is not None or attributes:
             template = _attributes.template(key, traceparent, attributes)
             message = template and _attributes.with_attributes(data, template)
-        gathering = self._gathering.get(name)
-        while gathering is not None and (
-            gathering.bytes + len(data) > self._batch_bytes_max or (gathering.messages is None) is not (message is None)
-        ):
-            await self._send(name)
-            gathering = self._gathering.get(name)
-        if gathering is None:
-            gathering = self._gathering[name] = _Gathering(message is not None)
+        gathering, size = self._gathering.get(name), len(data)
+        # Both are None when neither this event nor those gathered have attributes.
+        if gathering is None or gathering.bytes + size > self._batch_bytes_max or gathering.messages is not message:
+            gathering = await self._gather(name, size, message)
         gathering.flat.append(data)
         gathering.numbers.append(self._count)
-        gathering.bytes += len(data)
-        if message is not None and gathering.messages is not None:
-            gathering.messages.append(message)
+        gathering.bytes += size
         self._count += 1
         if len(gathering.flat) >= self._batch_max:
             await self._send(name)
@@ -188,6 +185,21 @@ class Publisher:
                 await asyncio.wait([driver])
         if self.failed and error is None:
             raise PublishFailed(self.failures, self.failed)
+
+    async def _gather(self, topic: str, size: int, message: event_pb.Event | None) -> _Gathering:
+        """What the next event of the topic joins. An event with attributes joins it here."""
+        attributed = message is not None
+        gathering = self._gathering.get(topic)
+        while gathering is not None and (
+            gathering.bytes + size > self._batch_bytes_max or (gathering.messages is not None) is not attributed
+        ):
+            await self._send(topic)
+            gathering = self._gathering.get(topic)
+        if gathering is None:
+            gathering = self._gathering[topic] = _Gathering(attributed)
+        if message is not None and gathering.messages is not None:
+            gathering.messages.append(message)
+        return gathering
 
     async def _send(self, topic: str) -> None:
         """Makes what is gathered a batch, and waits for room for another."""

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
@@ -214,27 +215,27 @@ class Subscription(Generic[E]):
 
     def _take(self, delivery: pb.Delivery) -> None:
         topic, partition, rest = delivery.topic, delivery.partition, delivery.cursor_rest
-        attributes = {one.index: {a.name: a.value for a in one.attributes} for one in delivery.attributes}
-        positions, append = delivery.positions, self._buffer.append
-        flat = iter(delivery.flat)
-        index = 0
+        received = zip(delivery.flat, delivery.positions, strict=True)
+        events: list[Any] = []
+        # Without the detour over the arguments of `EventPlace`.
+        append, place = events.append, tuple.__new__
         for kind, count in zip(delivery.types, delivery.type_counts, strict=True):
             cls = self._model or event_class(kind)
             validate = cls.__pydantic_validator__.validate_json
-            for _ in range(count):
-                data = next(flat)
+            for data, position in islice(received, count):
                 try:
                     event = validate(data)
                 except Exception:
                     event = _read_anyhow(data, kind, cls)
-                place = EventPlace(topic, partition, positions[index], rest, attributes.get(index))
-                # What `event._place = place` does, without asking which kind of attribute it is.
-                event.__pydantic_private__["_place"] = place
+                # What `event._place = …` does, without asking which kind of attribute it is.
+                event.__pydantic_private__["_place"] = place(EventPlace, (topic, partition, position, rest, None))
                 append(event)
-                index += 1
-        if index:
-            own = f"{topic}/{partition}@{positions[index - 1]}"
-            self._request.replay_from = f"{own},{rest}" if rest else own
+        for one in delivery.attributes:
+            event = events[one.index]
+            event._place = event._place._replace(attributes={item.name: item.value for item in one.attributes})
+        if events:
+            self._buffer.extend(events)
+            self._request.replay_from = events[-1].cursor
 
     def _report(self, message: pb.Gap) -> None:
         lost = message.lost if message.HasField("lost") else None

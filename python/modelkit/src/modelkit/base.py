@@ -174,9 +174,8 @@ def dump_event(event: BaseEvent | dict[str, Any]) -> bytes:
     if isinstance(event, dict):
         data = to_json(event, inf_nan_mode="null")
     else:
-        cls = type(event)
-        unset = cls._absent_unset - event.__pydantic_fields_set__
-        data = cls.__pydantic_serializer__.to_json(event, exclude=unset)
+        unset = event._absent_unset - event.__pydantic_fields_set__
+        data = event.__pydantic_serializer__.to_json(event, exclude=unset)
     # What is not finite was written as null. Few events have one at all.
     if _find_null(data):
         _check_finite(event if isinstance(event, dict) else event.model_dump(), "")
