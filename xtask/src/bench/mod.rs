@@ -27,10 +27,13 @@ use crate::{project::Project, shell, tools};
 
 use report::Section;
 
+/// The fewest runs whose medians are kept.
+const RUNS_MIN: usize = 5;
+
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only these benches; without any, all, and then docs/performance.md is written.
+    /// Only these benches; without any, all. Their sections of docs/performance.md are written.
     names: Vec<String>,
     /// How often each case is measured; the figures are medians.
     #[arg(long, default_value_t = 5)]
@@ -71,7 +74,7 @@ struct Session<'p> {
     bar: ProgressBar,
 }
 
-/// Runs the benches, prints their figures, and after a whole run writes the document.
+/// Runs the benches, prints their figures, and writes their sections of the document.
 pub(crate) fn main(project: &Project, options: &Options) -> Result<()> {
     let benches: Vec<_> = BENCHES
         .into_iter()
@@ -94,8 +97,11 @@ pub(crate) fn main(project: &Project, options: &Options) -> Result<()> {
         sections.push(section);
     }
     session.bar.finish_and_clear();
-    let whole = options.names.is_empty() && !options.quick && !options.debug;
-    report::write(project, &sections, session.runs, whole)
+    let to_keep = session.runs >= RUNS_MIN && !options.quick && !options.debug;
+    if !to_keep {
+        println!("docs/performance.md stays as it is: it wants {RUNS_MIN} runs of the release build");
+    }
+    report::write(project, &sections, session.runs, to_keep)
 }
 
 fn build(options: &Options) -> Result<()> {

@@ -198,12 +198,13 @@ impl Section {
     }
 }
 
-/// Writes `target/bench/results.json`, and after a whole run docs/performance.md.
-pub(super) fn write(project: &Project, sections: &[Section], runs: usize, whole: bool) -> Result<()> {
+/// Writes `target/bench/results.json`, and where the figures are `to_keep` their sections of docs/performance.md: those of
+/// other benches stay as they are.
+pub(super) fn write(project: &Project, sections: &[Section], runs: usize, to_keep: bool) -> Result<()> {
     let machine = machine::description();
     let about: BTreeMap<_, _> = machine.iter().cloned().collect();
     let results = serde_json::json!({
-        "date": today(), "runs": runs, "whole": whole, "machine": about, "sections": sections,
+        "date": today(), "runs": runs, "kept": to_keep, "machine": about, "sections": sections,
     });
     let put = |path: std::path::PathBuf, text: String| {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -211,27 +212,39 @@ pub(super) fn write(project: &Project, sections: &[Section], runs: usize, whole:
         anyhow::Ok(())
     };
     put(project.target.join("bench/results.json"), serde_json::to_string_pretty(&results)?)?;
-    if whole {
-        put(project.root.join("docs/performance.md"), document(&machine, sections, runs))?;
+    if to_keep {
+        let path = project.root.join("docs/performance.md");
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        put(path, document(&before, &machine, sections, runs))?;
     }
     Ok(())
 }
 
-fn document(machine: &[(&'static str, String)], sections: &[Section], runs: usize) -> String {
-    let mut text = format!(
+/// The document with these sections new, and all others as they were.
+fn document(before: &str, machine: &[(&'static str, String)], sections: &[Section], runs: usize) -> String {
+    let mut text = String::from(
         "# Measured speed and memory\n\n\
-         Written by `cargo xtask bench` on {}. Each figure is the median of {runs} runs, with the least and the most in \
-         parentheses; the peer is measured in the same run, in turns with it, and the ratio is that of the medians. \
-         Servers, load and peers share the machine's cores. CPU is user and system time of a whole process, from \
-         `/proc`.\n\n| machine | |\n|---|---|\n",
-        today()
+         Written by `cargo xtask bench`; `cargo xtask bench NAME` measures one section anew. Each figure is the median of \
+         several runs, with the least and the most in parentheses; the peer is measured in the same run, in turns with it, \
+         and the ratio is that of the medians. Servers, load and peers share the machine's cores. CPU is user and system \
+         time of a whole process, from `/proc`.\n\n| machine | |\n|---|---|\n",
     );
     for (name, value) in machine {
         let _ = writeln!(text, "| {name} | {value} |");
     }
+    let heading = |section: &str| section.lines().next().unwrap_or_default().to_owned();
+    let mut parts: Vec<String> = before.split("\n## ").skip(1).map(|part| part.trim_end().to_owned()).collect();
     for section in sections {
-        text.push('\n');
-        text.push_str(&section.text());
+        let new = section.text();
+        let (title, rest) = new.trim_start_matches("## ").split_once("\n\n").unwrap_or_default();
+        let new = format!("{title}\n\n{runs} runs on {}.\n\n{}", today(), rest.trim_end());
+        match parts.iter_mut().find(|part| heading(part) == heading(title)) {
+            Some(part) => *part = new,
+            None => parts.push(new),
+        }
+    }
+    for part in parts {
+        let _ = write!(text, "\n## {part}\n");
     }
     text
 }
@@ -247,6 +260,17 @@ mod tests {
     fn figure(measured: &[f64], peer: &[f64], target: Target) -> Figure {
         let peer = (!peer.is_empty()).then(|| Peer { name: "peer".into(), measured: Series(peer.into()) });
         Figure { name: "x".into(), unit: Unit::EventsPerSecond, measured: Series(measured.into()), peer, target }
+    }
+
+    #[test]
+    fn a_bench_alone_renews_its_own_section() {
+        let section = |title, method: &str| Section { title, method: method.into(), figures: vec![], costs: vec![] };
+        let first = document("", &[("cores", "2".into())], &[section("A", "old a."), section("B", "old b.")], 5);
+        let second = document(&first, &[("cores", "4".into())], &[section("A", "new a."), section("C", "c.")], 7);
+        assert!(!second.contains("old a.") && second.contains("| cores | 4 |") && !second.contains("| cores | 2 |"));
+        let places = ["new a.", "old b.", "c."].map(|text| second.find(text));
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{second}");
+        assert_eq!((second.matches("7 runs").count(), second.matches("5 runs").count()), (2, 1));
     }
 
     #[test]
