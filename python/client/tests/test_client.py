@@ -51,13 +51,15 @@ class Tick(BaseEvent):
 
 
 async def take(subscription, count):
-    events = []
-    async with asyncio.timeout(60) if sys.version_info >= (3, 11) else subscription:
+    async def read():
+        events = []
         async for event in subscription:
             events.append(event)
             if len(events) == count:
                 break
-    return events
+        return events
+
+    return await asyncio.wait_for(read(), 60)
 
 
 def test_the_introduction_runs_word_for_word(hub):
