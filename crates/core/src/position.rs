@@ -6,12 +6,16 @@ use crate::{Code, Error};
 
 const MINOR_BITS: u32 = 56;
 const INDEX_BITS: u32 = 24;
+/// No event has this index, so it is only met just before one that has none.
+const INDEX_MAX: u32 = (1 << INDEX_BITS) - 1;
+const BEFORE: &str = "before-";
 
 /// Where an event stands in its partition: opaque and ordered, with a text form and no arithmetic.
 ///
 /// It is `major-minor.index`, of 48, 56 and 24 bits: a Redis stream id with an index into a packed entry, or an embedded
 /// offset, or a Kafka offset. Parts that are zero are left out of the text from the right: `42`, `1735689600000-3`,
-/// `1735689600000-3.17`. What looks like a Redis id keeps its minor part: `1735689600000-0`.
+/// `1735689600000-3.17`. What looks like a Redis id keeps its minor part: `1735689600000-0`. The place between an event and
+/// whatever came before it is `before-42`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(u128);
 
@@ -64,6 +68,9 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.index() == INDEX_MAX && *self != Self::MAX {
+            return write!(f, "{BEFORE}{}", Self(self.0 + 1));
+        }
         let (major, minor, index) = (self.major(), self.minor(), self.index());
         match (minor, index) {
             // Milliseconds since 2001 are a Redis id; no log counts that far.
@@ -84,16 +91,21 @@ impl FromStr for Position {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        let (is_before, event) = match text.strip_prefix(BEFORE) {
+            Some(event) => (true, event),
+            None => (false, text),
+        };
         let parse = || {
-            let (rest, index) = match text.split_once('.') {
+            let (rest, index) = match event.split_once('.') {
                 Some((rest, index)) => (rest, digits(index)?),
-                None => (text, 0),
+                None => (event, 0),
             };
             let (major, minor) = match rest.split_once('-') {
                 Some((major, minor)) => (digits(major)?, digits(minor)?),
                 None => (digits(rest)?, 0),
             };
-            Position::new(major, minor, u32::try_from(index).ok()?)
+            let position = Position::new(major, minor, u32::try_from(index).ok()?)?;
+            Some(if is_before { position.before() } else { position })
         };
         parse().ok_or_else(|| {
             Error::new(
@@ -125,15 +137,32 @@ mod tests {
         let positions: Vec<_> = parts.iter().map(|&(a, b, c)| Position::new(a, b, c).unwrap()).collect();
         assert!(positions.is_sorted());
         for position in positions {
-            assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
+            for position in [position, position.before(), Position::MAX] {
+                assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
+            }
         }
+        assert_eq!(Position::offset(7).before().to_string(), "before-7");
         assert_eq!(Position::new(1_735_689_600_000, 0, 0).unwrap().to_string(), "1735689600000-0");
         assert_eq!(Position::offset(42).to_string(), "42");
     }
 
     #[test]
     fn text_that_is_no_position_is_refused() {
-        for text in ["", "-", "1-", "-1", "a", "1.", "1-2-3", "+1", "1 ", "999999999999999", "1-2.99999999"] {
+        for text in [
+            "",
+            "-",
+            "1-",
+            "-1",
+            "a",
+            "1.",
+            "1-2-3",
+            "+1",
+            "1 ",
+            "999999999999999",
+            "1-2.99999999",
+            "before-",
+            "before-before-1",
+        ] {
             assert!(text.parse::<Position>().is_err(), "{text:?}");
         }
     }

@@ -412,7 +412,16 @@ fn split(hub: &Inner, topic: &Topic, checked: &mut Checked, producer: Option<&Pr
     let mut parts: FxHashMap<u32, Part> = FxHashMap::default();
     for (at, event) in events.into_iter().enumerate() {
         let key = &event.more().partition_key;
-        let partition = if key.is_empty() { keyless } else { stable_hash(key.as_bytes()) % count };
+        let id_is_given = || checked.ids_given.binary_search(&(checked.index(at) as u32)).is_ok();
+        let partition = if !key.is_empty() {
+            stable_hash(key.as_bytes()) % count
+        } else if topic.settings.dedup_window.is_some() && !id_is_given() {
+            // A partition recognises its own events: those with one identity have to meet in one.
+            stable_hash(event.id().as_bytes()).rotate_left(16).wrapping_add(stable_hash(event.source().as_bytes()))
+                % count
+        } else {
+            keyless
+        };
         let part =
             parts.entry(partition).or_insert_with(|| Part { partition, events: Vec::new(), indices: Vec::new() });
         part.indices.push(checked.index(at));

@@ -155,3 +155,25 @@ async fn a_recognised_retry_is_never_answered_with_ids_that_were_not_stored() {
     assert!(again.duplicate);
     assert_eq!(again.ids, ["", "mine", ""]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deduplication_window_holds_over_all_partitions_of_a_topic() {
+    let hub = hub().await;
+    let settings = TopicSettings { partitions: 4, dedup_window: Some(Duration::from_secs(60)), ..Default::default() };
+    hub.topics().create(&name("once"), settings, false).await.unwrap();
+    for _ in 0..8 {
+        let event = r#"{"event":"tick","id":"same","source":"s"}"#.into();
+        let publication = Publication::new(name("once"), Payload::Flat(vec![event]));
+        hub.publish(publication).await.unwrap().await.unwrap();
+    }
+    assert_eq!(held(&hub, "once").await, 1);
+    // A retry finds its first partition, also when the hub gives the ids, and anew each time.
+    for attempt in 0..8 {
+        let events = (0..5).map(event).collect();
+        let mut publication = Publication::new(name("once"), Payload::Flat(events));
+        publication.producer = Some(ProducerBatch { id: "p".into(), sequence: 1 });
+        let published = hub.publish(publication).await.unwrap().await.unwrap();
+        assert_eq!(published.duplicate, attempt > 0);
+    }
+    assert_eq!(held(&hub, "once").await, 6);
+}
