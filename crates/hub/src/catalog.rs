@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use synapse_hub_core::{
-    Code, Error, PartitionId, Result, TopicName, TopicSettings,
+    Code, Error, PartitionId, Position, Result, TopicName, TopicSettings,
     backend::{Backend, EventLog, ReadLimits},
     meta::{Change, Document, Expected},
 };
@@ -241,7 +241,10 @@ impl Catalog {
         if let Some(document) = self.backend.meta().get(&key(name)).await? {
             return self.adopt(&document);
         }
-        if !self.backend.list_topics().await?.contains(name) {
+        // A look at the log is cheap and sees what came a moment ago; a list of all topics may be neither.
+        let log = self.backend.open(&PartitionId::new(name.clone(), 0), &TopicSettings::default()).await?;
+        let held_events = log.bounds().await?.end > Position::START;
+        if !held_events && !self.backend.list_topics().await?.contains(name) {
             return Err(not_found(name, "see `synapse topics list` for those that exist"));
         }
         Ok(self.known(name))

@@ -107,7 +107,10 @@ fn what_a_program_adds_to_redis_by_hand_is_delivered_typed_and_filtered() {
     let entry =
         ["event", "inference-complete", "timestamp", "2025-01-01T10:00:00", "source", "cyrex", "model_name", "a"];
     let typed = ["version", "1.0", "latency_ms", "12.5", "success", "True", "metadata", r#"{"region":"eu"}"#];
+    // Also right after the hub has looked at what there is.
+    hub.must(&["topics", "list"]);
     let position = redis.cli(&[["XADD", "inference-events", "*"].as_slice(), &entry, &typed].concat());
+    assert!(hub.must(&["topics", "describe", "inference-events"]).contains(position.trim()));
     let filter = r#"{"success":[true],"latency_ms":[{"numeric":[">",12]}],"metadata.region":["eu"],"version":["1.0"]}"#;
     let received =
         hub.must(&["subscribe", "inference-events", "--from", "earliest", "-n", "1", "--filter", filter, "-o", "json"]);
