@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
@@ -20,7 +21,6 @@ from synapse_client.errors import GapError, SynapseError, TopicNotFoundError, Un
 from synapse_client.results import Gap
 
 E = TypeVar("E", bound=BaseEvent)
-T = TypeVar("T")
 
 Filters = dict[str, Any] | Sequence[dict[str, Any]] | None
 
@@ -62,8 +62,8 @@ class Subscription(Generic[E]):
         self._on_gap = on_gap
         self._connect_timeout = connect_timeout
         self._call: Any = None
-        #: What is waited for, which `aclose` ends.
-        self._waiting: asyncio.Task[Any] | None = None
+        #: The wait before the next attempt, which `aclose` ends.
+        self._pausing: asyncio.Task[None] | None = None
         self._backoff = _wire.Backoff()
         self._started = False
         self._ended = False
@@ -107,8 +107,8 @@ class Subscription(Generic[E]):
         self._request.replay_from = self.cursor
         self._ended = True
         self._buffer.clear()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._pausing is not None:
+            self._pausing.cancel()
         self._drop()
 
     async def __aenter__(self) -> Subscription[E]:
@@ -139,13 +139,12 @@ class Subscription(Generic[E]):
         deadline = loop.time() + self._connect_timeout
         while not self._buffer and not self._ended:
             try:
-                response = await self._wait(self._read())
-                if response is not None:
-                    self._accept(response)
+                self._accept(await self._read())
             except asyncio.CancelledError:
                 # The call dies with the read. Everything that was received was counted: the next read resumes.
                 self._drop()
-                raise
+                if not self._ended or _is_cancelled():
+                    raise
             except (grpc.aio.AioRpcError, UnavailableError) as failure:
                 error = failure if isinstance(failure, SynapseError) else from_rpc(failure)
                 self._drop()
@@ -153,24 +152,15 @@ class Subscription(Generic[E]):
                     self._ended = True
                     raise error from None
                 self.reconnects += 1
-                await self._wait(self._backoff.wait(error.retry_after))
+                await self._pause(error.retry_after)
 
-    async def _wait(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Waits for work that may end early, with nothing, because the subscription was closed.
-
-        In a task of its own: the work and whoever waits for it can be cancelled apart from each other.
-        """
-        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(work)
-        self._waiting = task
+    async def _pause(self, at_least: float) -> None:
+        """Waits before the next attempt, or until the subscription is closed."""
+        pause = self._pausing = asyncio.get_running_loop().create_task(self._backoff.wait(at_least))
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([pause])
         finally:
-            self._waiting = None
-            task.cancel()
-        if task.cancelled():
-            self._ended = True
-            return None
-        return task.result()
+            pause.cancel()
 
     async def _read(self) -> pb.SubscribeResponse:
         if self._call is None:
@@ -247,6 +237,13 @@ class Subscription(Generic[E]):
             raise GapError(gap)
         if self._on_gap is None:
             _log.warning("%s", GapError(gap).message)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task itself is being cancelled, and not only the call that it waits for."""
+    task = asyncio.current_task()
+    # Python 3.10 does not say: there, what is closed ends as closed, even if it is cancelled in the same moment.
+    return sys.version_info >= (3, 11) and task is not None and task.cancelling() > 0
 
 
 def _read_anyhow(data: bytes, kind: str, cls: type[BaseEvent]) -> BaseEvent:
