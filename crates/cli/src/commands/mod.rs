@@ -47,3 +47,14 @@ fn client(global: &Global) -> Result<Client, Failure> {
     let options = ClientOptions { name: "synapse-cli".into(), ..ClientOptions::default() };
     Client::new(&global.url, options).map_err(|error| Failure::usage(error.message))
 }
+
+/// Those of the topics, patterns left out, that do not exist. What cannot be looked up counts as there.
+async fn missing<'a>(client: &Client, topics: &'a [String]) -> Vec<&'a str> {
+    let mut missing = Vec::new();
+    for topic in topics.iter().filter(|topic| !topic.contains(['*', '>'])) {
+        if client.topics().describe(topic).await.is_err_and(|error| error.code == "topic_not_found") {
+            missing.push(topic.as_str());
+        }
+    }
+    missing
+}

@@ -5,7 +5,7 @@ use std::{io::Write as _, time::Duration};
 use serde_json::json;
 use synapse_hub_client::{Batch, Client, Format, Item, Publisher, PublisherOptions, SubscribeOptions};
 
-use super::client;
+use super::{client, missing};
 use crate::{
     args::{Global, Output, Replay},
     failure::Failure,
@@ -25,6 +25,10 @@ pub(super) async fn run(global: &Global, args: &Replay) -> Result<(), Failure> {
     };
     if args.to.as_ref().is_some_and(|to| args.topics.contains(to)) {
         return Err(Failure::usage("replaying a topic into itself would not end; choose another target"));
+    }
+    if let Some(topic) = missing(&client, &args.topics).await.first() {
+        let advice = "`synapse topics list` shows those there are";
+        return Err(Failure::with(4, "topic_not_found", format!("there is no topic `{topic}`; {advice}")));
     }
     let total = total(&client, args).await;
     let mut subscription = client.subscribe(options).await?;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::{Map, Value, json};
 use synapse_hub_client::{Batch, EndReason, Format, Item, SubscribeOptions, Subscription};
 
-use super::client;
+use super::{client, missing};
 use crate::{
     args::{Global, Output, Subscribe},
     failure::Failure,
@@ -21,22 +21,41 @@ pub(super) async fn run(global: &Global, args: &Subscribe) -> Result<(), Failure
         format: Format::Flat,
         ..SubscribeOptions::default()
     };
-    let mut subscription = client(global)?.subscribe(options).await?;
+    let client = client(global)?;
+    let mut subscription = client.subscribe(options).await?;
+    if global.output == Output::Human {
+        for topic in missing(&client, &args.topics).await {
+            eprintln!("no topic `{topic}` yet; waiting for it");
+        }
+    }
+    let mut cut = None;
     let outcome = tokio::select! {
-        outcome = follow(&mut subscription, global.output, args.limit) => outcome,
+        outcome = follow(&mut subscription, global.output, args.limit, &mut cut) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     };
     if args.cursor {
-        eprintln!("{}", subscription.cursor());
+        eprintln!("{}", cut.as_deref().unwrap_or(subscription.cursor()));
     }
     outcome
 }
 
-async fn follow(subscription: &mut Subscription, form: Output, limit: Option<u64>) -> Result<(), Failure> {
+/// Prints what comes. Where the limit cuts a batch short, `cut` becomes the cursor after the last event that was printed.
+async fn follow(
+    subscription: &mut Subscription,
+    form: Output,
+    limit: Option<u64>,
+    cut: &mut Option<String>,
+) -> Result<(), Failure> {
     let mut left = limit.unwrap_or(u64::MAX);
     while left > 0 {
         match subscription.next().await? {
-            Some(Item::Batch(batch)) => left -= print(&batch, form, left)?,
+            Some(Item::Batch(batch)) => {
+                let printed = print(&batch, form, left)?;
+                left -= printed;
+                if printed < batch.len() as u64 {
+                    *cut = Some(batch.cursor(printed.saturating_sub(1) as usize));
+                }
+            }
             Some(Item::Gap(gap)) => {
                 let lost = gap.lost.map_or("an unknown number of".to_owned(), output::count);
                 if form == Output::Json {

@@ -1,7 +1,7 @@
 //! The commands, as people and programs use them.
 
 use std::{
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -81,6 +81,7 @@ fn one_event_can_be_put_together_from_flags() {
 #[test]
 fn lines_of_a_slow_producer_are_stored_as_they_come() {
     let (_folder, hub) = hub();
+    hub.must(&["topics", "create", "slow"]);
     let mut command = synapse(&["publish", "slow", "--url", &hub.url()]);
     let mut publishing = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut input = publishing.stdin.take().unwrap();
@@ -283,4 +284,34 @@ fn bench_measures_a_running_hub() {
         assert!(result["events_per_second"].as_f64().unwrap() > 0.0, "{result}");
         assert!(result["cpu_seconds"].as_f64().is_some(), "{result}");
     }
+}
+
+#[test]
+fn the_cursor_at_the_end_is_that_of_the_last_event_printed() {
+    let (_folder, hub) = hub();
+    let input: String = (1..=5).map(|n| format!("{{\"event\":\"tick\",\"n\":{n}}}\n")).collect();
+    assert!(hub.run_with(&["publish", "ticks"], &input).status.success());
+    for (limit, cursor) in [("2", "ticks/0@2"), ("5", "ticks/0@5")] {
+        let cut = hub.run(&["subscribe", "ticks", "--from", "earliest", "--cursor", "-n", limit]);
+        assert_eq!(String::from_utf8(cut.stderr).unwrap().trim(), cursor);
+    }
+    let resumed = lines(&hub.must(&["subscribe", "ticks", "--from", "ticks/0@2", "-n", "1", "-o", "json"]));
+    assert_eq!(resumed[0]["event"]["n"], 3);
+}
+
+#[test]
+fn a_topic_that_does_not_exist_is_told() {
+    let (_folder, hub) = hub();
+    let mut command = synapse(&["subscribe", "nope", "any.*", "--url", &hub.url()]);
+    let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert_eq!(told, "no topic `nope` yet; waiting for it\n");
+    let replayed = hub.run(&["replay", "nope"]);
+    assert_eq!(replayed.status.code(), Some(4));
+    let told = String::from_utf8(replayed.stderr).unwrap();
+    assert!(told.contains("no topic `nope`") && told.contains("topic_not_found"), "{told}");
+    assert!(hub.run(&["replay", "nope.*"]).status.success(), "a pattern may match nothing");
 }
