@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use synapse_hub_client::Error;
+use synapse_hub_client::{Error, hub_address};
 
 use crate::{
     args::{Global, Output},
@@ -17,6 +17,8 @@ pub(crate) struct Failure {
     message: String,
     /// What was refused, a line each.
     details: Vec<String>,
+    /// No hub answered, for the reason in `message`.
+    unanswered: bool,
 }
 
 impl Failure {
@@ -47,11 +49,18 @@ impl Failure {
 
     /// With a stable code of its own.
     pub(crate) fn with(exit: u8, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.into(), message: message.into(), details: Vec::new() }
+        Self { exit, code: code.into(), message: message.into(), details: Vec::new(), unanswered: false }
     }
 
     /// Tells the user, in the form that was asked for.
-    pub(crate) fn report(self, global: &Global) -> ExitCode {
+    pub(crate) fn report(mut self, global: &Global) -> ExitCode {
+        if self.unanswered {
+            let address = hub_address(&global.url).unwrap_or_else(|_| global.url.clone());
+            self.message = format!(
+                "no hub answers at {address} ({}); is it running (`synapse serve`)? `synapse doctor` looks closer",
+                self.message
+            );
+        }
         if !self.message.is_empty() {
             let mut stderr = std::io::stderr().lock();
             let _ = match global.output {
@@ -81,15 +90,8 @@ impl From<Error> for Failure {
         });
         let details = refusals.collect();
         let exit = if error.retryable { 3 } else { 4 };
-        let message = if error.is_unreachable() {
-            format!(
-                "no hub answers ({}); is it running (`synapse serve`)? `synapse doctor` looks closer",
-                error.message
-            )
-        } else {
-            error.message
-        };
-        Self { exit, code: error.code, message, details }
+        let unanswered = error.is_unreachable();
+        Self { exit, code: error.code, message: error.message, details, unanswered }
     }
 }
 

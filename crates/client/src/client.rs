@@ -14,7 +14,10 @@ use synapse_hub_proto::v1::{
     publish_request::Payload, topic_service_client::TopicServiceClient,
 };
 use tokio::sync::Semaphore;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    codegen::http::uri::{InvalidUri, Uri},
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     Error, Publisher, PublisherOptions, Result, SubscribeOptions, Subscription, publisher, retry::Backoff, subscription,
@@ -22,6 +25,9 @@ use crate::{
 
 /// The address of a hub on this machine.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8002";
+
+/// The port of an address that names none.
+const DEFAULT_PORT: u16 = 8002;
 
 /// How many publish calls one client has under way at once. The hub remembers 64 batches of a producer, and calls may
 /// overtake each other.
@@ -103,6 +109,40 @@ pub fn event(kind: &str, data: &impl Serialize) -> Result<v1::Event> {
     Ok(v1::Event { r#type: kind.into(), data: data.into(), ..v1::Event::default() })
 }
 
+/// The address of a hub in full: without a scheme it is `http://`, without a port 8002.
+///
+/// # Errors
+/// `invalid_argument` when no hub can be there, or when it asks for TLS, which this client has not.
+pub fn hub_address(url: &str) -> Result<String> {
+    let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let scheme = with_scheme.split_once("://").map_or("", |(scheme, _)| scheme);
+    if scheme.eq_ignore_ascii_case("https") {
+        let advice = "use http:// on a network that you trust, or a local proxy (sidecar) that speaks TLS to the hub";
+        return Err(Error::new(
+            "invalid_argument",
+            format!("{url:?} asks for TLS, which this build of the client does not have; {advice}"),
+        ));
+    }
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(no_address(url, &format!("the scheme `{scheme}` is none that hubs speak")));
+    }
+    let uri: Uri = with_scheme.parse().map_err(|error: InvalidUri| no_address(url, &error.to_string()))?;
+    let authority = uri.authority().ok_or_else(|| no_address(url, "it names no host"))?.as_str();
+    let path = uri.path().trim_end_matches('/');
+    if uri.port_u16().is_some() {
+        return Ok(format!("http://{authority}{path}"));
+    }
+    let host = authority.strip_suffix(':').unwrap_or(authority);
+    if uri.host().is_none_or(|name| name.is_empty() || !host.ends_with(name)) {
+        return Err(no_address(url, "the port is no number up to 65535"));
+    }
+    Ok(format!("http://{host}:{DEFAULT_PORT}{path}"))
+}
+
+fn no_address(url: &str, why: &str) -> Error {
+    Error::new("invalid_argument", format!("{url:?} is no address of a hub: {why}; write it like {DEFAULT_URL}"))
+}
+
 impl Client {
     /// A client of the hub at `SYNAPSE_URL`, or at [`DEFAULT_URL`].
     ///
@@ -113,25 +153,14 @@ impl Client {
         Self::new(&url, ClientOptions::default())
     }
 
-    /// A client of the hub at this address. Nothing is connected yet.
+    /// A client of the hub at this address; see [`hub_address`]. Nothing is connected yet.
     ///
     /// # Errors
     /// `invalid_argument` when the address cannot be.
     pub fn new(url: &str, options: ClientOptions) -> Result<Self> {
-        let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let invalid = |why: &str| {
-            Error::new(
-                "invalid_argument",
-                format!("{url:?} is no address of a hub: {why}; write it like {DEFAULT_URL}"),
-            )
-        };
-        if let Some((scheme, _)) = with_scheme.split_once("://")
-            && !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
-        {
-            return Err(invalid(&format!("the scheme `{scheme}` is none that hubs speak")));
-        }
-        let endpoint = Endpoint::from_shared(with_scheme)
-            .map_err(|error| invalid(&error.to_string()))?
+        let address = hub_address(url)?;
+        let endpoint = Endpoint::from_shared(address)
+            .map_err(|error| no_address(url, &error.to_string()))?
             .tcp_nodelay(true)
             .connect_timeout(options.connect_timeout)
             .http2_keep_alive_interval(Duration::from_secs(20))
@@ -325,5 +354,39 @@ impl Topics {
     pub async fn trim(&mut self, topic: &str, before: &str, keep_events: u64) -> Result<Option<u64>> {
         let request = TrimTopicRequest { topic: topic.into(), before: before.into(), keep_events };
         Ok(self.0.trim_topic(request).await?.into_inner().removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_is_that_of_a_hub() {
+        for (given, full) in [
+            ("localhost", "http://localhost:8002"),
+            ("localhost:9", "http://localhost:9"),
+            ("http://host", "http://host:8002"),
+            ("http://host/", "http://host:8002"),
+            ("HTTP://host:80", "http://host:80"),
+            ("http://[::1]", "http://[::1]:8002"),
+            ("[::1]:80", "http://[::1]:80"),
+            ("http://host/prefix/", "http://host:8002/prefix"),
+            (DEFAULT_URL, DEFAULT_URL),
+        ] {
+            assert_eq!(hub_address(given).unwrap(), full, "{given}");
+        }
+        for (given, why) in [
+            ("https://host", "TLS"),
+            ("HTTPS://host:8002", "TLS"),
+            ("ftp://host", "`ftp`"),
+            ("http://", "no address"),
+            ("", "no address"),
+            ("a b", "no address"),
+            ("host:port", "no address"),
+        ] {
+            let error = hub_address(given).unwrap_err();
+            assert!(error.code == "invalid_argument" && error.message.contains(why), "{given}: {error}");
+        }
     }
 }

@@ -24,7 +24,7 @@ mod publisher;
 mod retry;
 mod subscription;
 
-pub use client::{Client, ClientOptions, DEFAULT_URL, PublishOptions, Published, Topics, event};
+pub use client::{Client, ClientOptions, DEFAULT_URL, PublishOptions, Published, Topics, event, hub_address};
 pub use error::Error;
 pub use publisher::{FailedEvent, Publisher, PublisherOptions, PublisherReport};
 pub use subscription::{Batch, EndReason, Gap, Item, Received, SubscribeOptions, Subscription};
