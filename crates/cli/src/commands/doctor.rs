@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use synapse_hub_client::{Client, ClientOptions, InfoResponse};
+use synapse_hub_client::{Client, ClientOptions, InfoResponse, hub_address};
 use synapse_hub_server::{Config, ConfigSources, open_backend};
 use tokio::net::{TcpStream, lookup_host};
 
@@ -43,9 +43,11 @@ pub(super) async fn run(global: &Global, args: &Doctor) -> Result<(), Failure> {
     if let Some(backend) = &args.backend {
         look_at_backend(backend, &mut report).await;
     }
-    match Client::new(&global.url, ClientOptions::default()) {
-        Ok(client) => {
-            if look_at_address(&global.url, &mut report).await {
+    let found = hub_address(&global.url)
+        .and_then(|address| Client::new(&address, ClientOptions::default()).map(|client| (address, client)));
+    match found {
+        Ok((address, client)) => {
+            if look_at_address(&address, &mut report).await {
                 look_at_hub(&client, &mut report).await;
             }
         }
@@ -76,21 +78,16 @@ fn show(global: &Global, report: &Report) -> Result<(), Failure> {
             Finding::Unusual => output::yellow("!"),
             Finding::Bad => output::red("✗"),
         };
-        output::line(&format!("{mark} {:<10} {text}", output::bold(what)))?;
+        output::line(&format!("{mark} {} {text}", output::bold(&format!("{what:<13}"))))?;
     }
     Ok(())
 }
 
-/// Whether something listens at the address.
+/// Whether something listens at the address, which names its port.
 async fn look_at_address(url: &str, report: &mut Report) -> bool {
     let without_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = without_scheme.split('/').next().unwrap_or_default();
-    let secure = url.starts_with("https://");
-    let target = match authority.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
-        _ => format!("{authority}:{}", if secure { 443 } else { 80 }),
-    };
-    let addresses: Vec<_> = match lookup_host(&target).await {
+    let target = without_scheme.split('/').next().unwrap_or_default();
+    let addresses: Vec<_> = match lookup_host(target).await {
         Ok(found) => found.collect(),
         Err(error) => {
             let advice = "check the name in --url or SYNAPSE_URL, and that this machine resolves it";
@@ -109,7 +106,11 @@ async fn look_at_address(url: &str, report: &mut Report) -> bool {
             false
         }
         Ok(Err(error)) => {
-            report.add(Finding::Bad, "address", format!("{target} cannot be reached: {error}"));
+            report.add(
+                Finding::Bad,
+                "address",
+                format!("{target} cannot be reached ({error}); look at the network in between"),
+            );
             false
         }
         Err(_) => {
@@ -125,7 +126,7 @@ async fn look_at_hub(client: &Client, report: &mut Report) {
     let info = match tokio::time::timeout(TIMEOUT, client.info()).await {
         Ok(Ok(info)) => info,
         Ok(Err(error)) => {
-            let advice = "is it a hub? https:// needs TLS in front of it, http:// must not meet TLS";
+            let advice = "is it a hub? a port that speaks TLS answers no http://";
             report.add(
                 Finding::Bad,
                 "hub",
@@ -154,11 +155,13 @@ async fn look_at_hub(client: &Client, report: &mut Report) {
     if info.ready {
         report.add(Finding::Good, "backend", format!("{named} can be read and written"));
     } else {
-        report.add(Finding::Bad, "backend", format!("{named} cannot be used: {}", info.notes.join("; ")));
+        let advice =
+            "`/readyz?verbose` and the hub's log say more, `synapse doctor --backend ADDRESS` looks at it from here";
+        report.add(Finding::Bad, "backend", format!("{named} cannot be used ({}); {advice}", info.notes.join("; ")));
     }
     if info.ready {
         for note in &info.notes {
-            report.add(Finding::Unusual, "backend", note.clone());
+            report.add(Finding::Unusual, "backend", advised(note));
         }
     }
 }
@@ -178,25 +181,21 @@ fn look_at_version(info: &InfoResponse, report: &mut Report) {
 
 fn look_at_clocks(info: &InfoResponse, before: SystemTime, round_trip: Duration, report: &mut Report) {
     let mine = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + round_trip / 2;
-    let mut compare = |whose: &str, nanos: i64| {
+    let mut compare = |what: &'static str, whose: &str, nanos: i64| {
         let apart = Duration::from_nanos(nanos.abs_diff(mine.as_nanos() as i64));
         if apart > SKEW_MAX + round_trip {
             let text = format!(
                 "the clock of {whose} and of this machine are {:.1} s apart; replay by time and expiry go by them, so set both by NTP",
                 apart.as_secs_f64()
             );
-            report.add(Finding::Bad, "clock", text);
+            report.add(Finding::Bad, what, text);
         } else {
-            report.add(
-                Finding::Good,
-                "clock",
-                format!("{whose} and this machine agree within {} ms", apart.as_millis()),
-            );
+            report.add(Finding::Good, what, format!("{whose} and this machine agree within {} ms", apart.as_millis()));
         }
     };
-    compare("the hub", info.time_unix_nanos);
+    compare("hub clock", "the hub", info.time_unix_nanos);
     if let Some(nanos) = info.backend_time_unix_nanos {
-        compare("the backend", nanos);
+        compare("backend clock", "the backend", nanos);
     }
 }
 
@@ -205,7 +204,10 @@ async fn look_at_backend(url: &str, report: &mut Report) {
     let overrides = vec![("backend".to_owned(), url.to_owned())];
     let config = match Config::load(ConfigSources { overrides, ..ConfigSources::default() }) {
         Ok(config) => config,
-        Err(error) => return report.add(Finding::Bad, "backend", error.message()),
+        Err(error) => {
+            let advice = "give it as `synapse serve --backend` takes it";
+            return report.add(Finding::Bad, "backend", format!("{}; {advice}", error.message()));
+        }
     };
     if let Some(folder) = config.backend.embedded_path()
         && let Some(found) = without_log(folder)
@@ -215,23 +217,38 @@ async fn look_at_backend(url: &str, report: &mut Report) {
     let backend = match tokio::time::timeout(TIMEOUT * 3, open_backend(&config)).await {
         Ok(Ok(backend)) => backend,
         Ok(Err(error)) => {
-            return report.add(Finding::Bad, "backend", format!("{} [{}]", error.message(), error.code()));
+            let text = format!("{} [{}]", error.message(), error.code());
+            return report.add(Finding::Bad, "backend", advised(&text));
         }
-        Err(_) => return report.add(Finding::Bad, "backend", format!("{} does not answer", config.backend)),
+        Err(_) => {
+            return report.add(
+                Finding::Bad,
+                "backend",
+                format!(
+                    "{} does not answer; is it running, and does a firewall let this machine through?",
+                    config.backend
+                ),
+            );
+        }
     };
     let health = backend.health().await;
     let version = health.version.clone().map_or(String::new(), |version| format!(" {version}"));
     let works = health.readable && health.writable;
-    let text =
-        format!("{}{version} {}", config.backend, if works { "can be read and written" } else { "cannot be used" });
+    let state = if works { "can be read and written" } else { "cannot be used; see the next lines, and its own log" };
+    let text = format!("{}{version} {state}", config.backend);
     report.add(if works { Finding::Good } else { Finding::Bad }, "backend", text);
     for note in health.notes {
-        report.add(if works { Finding::Unusual } else { Finding::Bad }, "backend", note);
+        report.add(if works { Finding::Unusual } else { Finding::Bad }, "backend", advised(&note));
     }
     for durability in [synapse_hub_server::Durability::Stored, synapse_hub_server::Durability::Synced] {
         if let Ok(guarantee) = backend.guarantee(durability).await {
             let given = guarantee.level >= durability;
-            let text = format!("{durability:?}: {}", guarantee.text).to_lowercase();
+            let mut text = format!("{durability:?}: {}", guarantee.text).to_lowercase();
+            if !given && config.backend.redis_url().is_some() {
+                text.push_str("; not synced: needs `appendonly yes` and `appendfsync always`");
+            } else if !given {
+                text.push_str("; nothing is kept here: an embedded log or Redis gives more");
+            }
             report.add(if given { Finding::Good } else { Finding::Unusual }, "durability", text);
         }
     }
@@ -249,6 +266,25 @@ fn without_log(folder: &Path) -> Option<(Finding, String)> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Some((Finding::Good, format!("there is no folder {shown} yet; `synapse serve` makes it")))
         }
-        Err(error) => Some((Finding::Bad, format!("the folder {shown} cannot be read: {error}"))),
+        Err(error) => {
+            Some((Finding::Bad, format!("the folder {shown} cannot be read ({error}); look at its permissions")))
+        }
     }
+}
+
+/// What was said of a backend, with what to do where it says nothing of that itself.
+fn advised(text: &str) -> String {
+    if text.contains(';') {
+        return text.to_owned();
+    }
+    let advice = if text.contains("replica") {
+        "use the address of its primary"
+    } else if text.contains("disk") {
+        "make room on it, or set a retention on topics"
+    } else if text.contains("memory") {
+        "raise `maxmemory`, or set a retention on topics"
+    } else {
+        "look at the backend and its log; docs/operations.md says more of each case"
+    };
+    format!("{text}; {advice}")
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Hub, PATIENCE, synapse};
+use crate::support::{Hub, PATIENCE, Redis, synapse};
 
 fn hub() -> (tempfile::TempDir, Hub) {
     let folder = tempfile::tempdir().unwrap();
@@ -183,8 +183,18 @@ fn exit_codes_and_errors_say_what_to_do() {
         let told = String::from_utf8(nobody.stderr).unwrap();
         assert_eq!(nobody.status.code(), Some(3), "{arguments:?}: {told}");
         assert!(started.elapsed() < Duration::from_secs(10), "{arguments:?} tries for too long");
-        assert!(told.contains("synapse serve") && told.contains("(Connection refused"), "{arguments:?}: {told}");
+        assert!(
+            told.contains("synapse serve") && told.contains("at http://127.0.0.1:1 (Connection refused"),
+            "{arguments:?}: {told}"
+        );
     }
+    let https = synapse(&["topics", "list", "--url", &format!("https://127.0.0.1:{}", hub.port)]).output().unwrap();
+    assert_eq!(https.status.code(), Some(2));
+    let told = String::from_utf8(https.stderr).unwrap();
+    assert!(told.contains("does not have") && told.contains("http://") && !told.contains("serve"), "{told}");
+    // Nobody can say what listens at the default port here; only that it is the one that is asked.
+    let portless = synapse(&["doctor", "--url", "localhost"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&portless.stdout).contains("localhost:8002"), "{portless:?}");
     let json = synapse(&["topics", "list", "--url", "http://127.0.0.1:1", "-o", "json"]).output().unwrap();
     let error: Value = serde_json::from_slice(&json.stderr).unwrap();
     assert_eq!(error["error"]["code"], "unreachable");
@@ -212,6 +222,14 @@ fn doctor_tells_a_good_hub_from_an_absent_one_and_from_something_else() {
     let (_folder, hub) = hub();
     let good: Value = serde_json::from_str(&hub.must(&["doctor", "-o", "json"])).unwrap();
     assert!(good.as_array().unwrap().iter().all(|check| check["result"] != "error"), "{good}");
+    let checks: Vec<&str> = good.as_array().unwrap().iter().map(|check| check["check"].as_str().unwrap()).collect();
+    assert!(checks.contains(&"hub clock") && checks.contains(&"backend clock"), "{checks:?}");
+    let memory = hub.must(&["doctor", "--backend", "memory:"]);
+    let unusual: Vec<&str> = memory.lines().filter(|line| line.starts_with('!')).collect();
+    assert!(!unusual.is_empty() && unusual.iter().all(|line| line.contains(';')), "{memory}");
+    let redis = Redis::start(&[]);
+    let redis = hub.must(&["doctor", "--backend", &redis.url()]);
+    assert!(redis.contains("needs `appendonly yes` and `appendfsync always`"), "{redis}");
     let absent = synapse(&["doctor", "--url", "http://127.0.0.1:1"]).output().unwrap();
     assert_eq!(absent.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&absent.stdout).contains("nothing listens"));
