@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -138,6 +139,34 @@ async def test_a_hub_that_is_not_there_is_said(unused_tcp_port):
             await take(client.subscribe("ticks", connect_timeout=0.5), 1)
     with pytest.raises(ValueError, match="no address"):
         await SynapseClient("ftp://x").publish("ticks", Tick(n=1))
+
+
+async def test_what_is_no_event_and_no_moment_is_named(hub):
+    async with SynapseClient(hub.url) as client:
+        with pytest.raises(TypeError, match="a BaseEvent or a dict, not str: 'tick'"):
+            await client.publish("ticks", "tick")
+        with pytest.raises(TypeError, match="not int: 7"):
+            await client.publish("ticks", [7])
+        with pytest.raises(TypeError, match="a moment is a text"):
+            client.subscribe("ticks", replay_from=7)
+
+
+async def test_a_hub_that_goes_and_comes_back_is_in_the_log_once(hub, caplog):
+    caplog.set_level(logging.INFO, "synapse_client")
+    async with SynapseClient(hub.url) as client:
+        await client.publish("ticks", Tick(n=1))
+        subscription = client.subscribe("ticks", replay_from="earliest")
+        await take(subscription, 1)
+        waiting = asyncio.create_task(take(subscription, 1))
+        await asyncio.sleep(0.1)
+        hub.kill()
+        publishing = asyncio.create_task(client.publish("ticks", Tick(n=2)))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(hub.start)
+        await publishing
+        assert (await waiting)[0].n == 2
+    told = [record.getMessage().split(" ")[0:2] for record in caplog.records]
+    assert sorted(told) == [["connected", "to"], [f"{hub.url}:", "not"], ["no", "connection"]]
 
 
 async def test_a_publisher_pipelines_and_keeps_the_order(hub):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 import weakref
@@ -24,6 +25,8 @@ from synapse_client.errors import RefusedError, SynapseError, UnavailableError, 
 from synapse_client.publisher import Publisher
 from synapse_client.results import Gap, PublishResult, Refusal
 from synapse_client.subscription import E, Filters, Subscription
+
+_log = logging.getLogger("synapse_client")
 
 DEFAULT_URL = "http://127.0.0.1:8002"
 
@@ -122,7 +125,8 @@ class SynapseClient:
             RefusedError: The hub refused the batch; ``refused`` names each event and why.
             UnavailableError: The hub or its backend could not be reached in time.
         """
-        events = [event] if isinstance(event, (BaseEvent, dict)) else list(event)
+        # A text is no list of events either, though Python would take it for one.
+        events = [event] if isinstance(event, (BaseEvent, dict, str, bytes)) else list(event)
         template = _attributes.template(key, traceparent, attributes)
         flat, messages, unsent = _encode_all(events, template)
         if unsent and not partial:
@@ -149,7 +153,7 @@ class SynapseClient:
 
     async def _publish(self, request: pb.PublishRequest, timeout: float) -> pb.PublishResponse:
         loop = asyncio.get_running_loop()
-        deadline, backoff = loop.time() + timeout, _wire.Backoff()
+        deadline, backoff, warned = loop.time() + timeout, _wire.Backoff(), False
         while True:
             method = self._connected().channel.unary_unary(
                 f"{_wire.SERVICE}Publish",
@@ -169,6 +173,9 @@ class SynapseClient:
             if loop.time() + _wire.FIRST_WAIT >= deadline:
                 message = f"not stored within {timeout} s: {error.message}"
                 raise UnavailableError(message, code=error.code, retryable=True) from error
+            if not warned:
+                warned = True
+                _log.warning("%s: not stored yet (%s); trying for %g s", self._url, error.message, timeout)
             await backoff.wait(error.retry_after)
 
     def publisher(
@@ -312,4 +319,6 @@ def _moment(value: Moment) -> str:
     if isinstance(value, timedelta):
         # Ago, whichever sign it has: nothing is in the future.
         return f"-{abs(value).total_seconds():f}s"
+    if not isinstance(value, str):
+        raise TypeError(f"a moment is a text, a date, a datetime or a timedelta, not {value!r}")
     return value

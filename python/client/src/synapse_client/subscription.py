@@ -66,6 +66,8 @@ class Subscription(Generic[E]):
         self._pausing: asyncio.Task[None] | None = None
         self._backoff = _wire.Backoff()
         self._started = False
+        #: Nothing is heard of the hub, which was said.
+        self._lost = False
         self._ended = False
         self._buffer: deque[E] = deque()
         self._last: E | None = None
@@ -151,6 +153,11 @@ class Subscription(Generic[E]):
                 if not error.retryable or (not self._started and loop.time() > deadline):
                     self._ended = True
                     raise error from None
+                if not self._lost:
+                    self._lost = True
+                    _log.warning(
+                        "no connection to the hub (%s): trying again, to go on after the last event", error.message
+                    )
                 self.reconnects += 1
                 await self._pause(error.retry_after)
 
@@ -191,6 +198,9 @@ class Subscription(Generic[E]):
         elif item == "started":
             self._started = True
             self._request.replay_from = response.started.cursor
+            if self._lost:
+                self._lost = False
+                _log.info("connected to the hub again")
         elif item == "heartbeat":
             self._request.replay_from = response.heartbeat.cursor
 

@@ -170,9 +170,12 @@ def dump_event(event: BaseEvent | dict[str, Any]) -> bytes:
     Raises:
         NotJsonError: a number is NaN or infinite.
         ValueError: a value has no form in JSON.
+        TypeError: it is neither an event nor a dict.
     """
     if isinstance(event, dict):
         data = to_json(event, inf_nan_mode="null")
+    elif not isinstance(event, BaseEvent):
+        raise TypeError(f"an event is a BaseEvent or a dict, not {type(event).__name__}: {event!r:.100}")
     else:
         unset = event._absent_unset - event.__pydantic_fields_set__
         data = event.__pydantic_serializer__.to_json(event, exclude=unset)
