@@ -19,6 +19,9 @@ pub(super) async fn run(global: &Global, command: &Topics) -> Result<(), Failure
             let found = topics.list(pattern).await?;
             match global.output {
                 Output::Json => output::json(&Value::Array(found.iter().map(object).collect()))?,
+                Output::Human if found.is_empty() && !pattern.is_empty() => {
+                    eprintln!("no topic matches `{pattern}`; `synapse topics list` shows all");
+                }
                 Output::Human if found.is_empty() => eprintln!("no topics yet; publishing makes them"),
                 Output::Human => list(&found)?,
             }
