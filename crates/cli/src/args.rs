@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 const AFTER: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 the hub or its backend cannot be reached, try again · 4 the hub refused \
@@ -132,9 +132,15 @@ pub(crate) struct Publish {
     /// Store what is acceptable, rather than refusing a batch whole.
     #[arg(long)]
     pub(crate) partial: bool,
+    /// The source of events that have none of their own.
+    #[arg(long, env = "SYNAPSE_SOURCE", value_name = "TEXT")]
+    pub(crate) source: Option<String>,
+    /// The partition key of all events: those with one key keep their order.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) key: Option<String>,
     /// How many events go in one request.
-    #[arg(long, default_value_t = 500, value_name = "EVENTS")]
-    pub(crate) batch: usize,
+    #[arg(long, default_value_t = 500, value_name = "EVENTS", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) batch: u32,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -301,15 +307,15 @@ pub(crate) struct Load {
     /// The topic.
     #[arg(long, default_value = "synapse-bench")]
     pub(crate) topic: String,
-    /// How many events.
-    #[arg(long, default_value_t = 100_000)]
-    pub(crate) events: u64,
+    /// How many events [default: 100000; 2000 where latency is measured, one at a time].
+    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) events: Option<u64>,
     /// How many subscriptions.
     #[arg(long, default_value_t = 1)]
     pub(crate) subscriptions: u64,
     /// How many events a batch.
-    #[arg(long, default_value_t = 500)]
-    pub(crate) batch: usize,
+    #[arg(long, default_value_t = 500, value_parser = value_parser!(u32).range(1..))]
+    pub(crate) batch: u32,
     /// For how long subscriptions are held open.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use synapse_hub_client::{Error, hub_address};
+use synapse_hub_client::{Error, Refusal, hub_address};
 
 use crate::{
     args::{Global, Output},
@@ -19,6 +19,8 @@ pub(crate) struct Failure {
     details: Vec<String>,
     /// No hub answered, for the reason in `message`.
     unanswered: bool,
+    /// How many events were stored before it.
+    stored: u64,
 }
 
 impl Failure {
@@ -49,7 +51,29 @@ impl Failure {
 
     /// With a stable code of its own.
     pub(crate) fn with(exit: u8, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.into(), message: message.into(), details: Vec::new(), unanswered: false }
+        Self { exit, code: code.into(), message: message.into(), details: Vec::new(), unanswered: false, stored: 0 }
+    }
+
+    /// Publishing failed; `place` names the event at an index of the batch.
+    pub(crate) fn publishing(error: Error, place: impl Fn(usize) -> String) -> Self {
+        let told = |refused: &Refusal| refusal(refused, &place(refused.index as usize));
+        let (message, details) = match error.refused.as_slice() {
+            [] => (error.message.clone(), Vec::new()),
+            // All that there is to say stands in one line.
+            [only] => (told(only), Vec::new()),
+            many => (
+                format!("{} events were refused, and their batch with them", many.len()),
+                many.iter().map(|refused| format!("{} [{}]", told(refused), refused.code)).collect(),
+            ),
+        };
+        let exit = if error.retryable { 3 } else { 4 };
+        let unanswered = error.is_unreachable();
+        Self { exit, code: error.code, message, details, unanswered, stored: 0 }
+    }
+
+    /// After so many events were stored.
+    pub(crate) fn after(self, stored: u64) -> Self {
+        Self { stored, ..self }
     }
 
     /// Tells the user, in the form that was asked for.
@@ -65,7 +89,10 @@ impl Failure {
             let mut stderr = std::io::stderr().lock();
             let _ = match global.output {
                 Output::Json => {
-                    let object = serde_json::json!({"error": {"code": self.code, "message": self.message, "details": self.details}});
+                    let mut object = serde_json::json!({"error": {"code": self.code, "message": self.message, "details": self.details}});
+                    if self.stored > 0 {
+                        object["error"]["stored"] = self.stored.into();
+                    }
                     writeln!(stderr, "{object}")
                 }
                 Output::Human => {
@@ -73,6 +100,9 @@ impl Failure {
                     for detail in &self.details {
                         text.push_str("\n  ");
                         text.push_str(detail);
+                    }
+                    if self.stored > 0 {
+                        text.push_str(&format!("\n{} stored before this", output::count(self.stored)));
                     }
                     writeln!(stderr, "{text}")
                 }
@@ -84,15 +114,16 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let refusals = error.refused.iter().map(|refusal| {
-            let place = if refusal.field.is_empty() { String::new() } else { format!(", field {}", refusal.field) };
-            format!("event {}{place}: {} [{}]", refusal.index, refusal.message, refusal.code)
-        });
-        let details = refusals.collect();
-        let exit = if error.retryable { 3 } else { 4 };
-        let unanswered = error.is_unreachable();
-        Self { exit, code: error.code, message: error.message, details, unanswered }
+        Self::publishing(error, |index| format!("event {index}"))
     }
+}
+
+/// A refusal in words, at a place such as `line 3`, or nowhere.
+pub(crate) fn refusal(refusal: &Refusal, place: &str) -> String {
+    let field = if refusal.field.is_empty() { String::new() } else { format!("field {}", refusal.field) };
+    let comma = if place.is_empty() || field.is_empty() { "" } else { ", " };
+    let colon = if place.is_empty() && field.is_empty() { "" } else { ": " };
+    format!("{place}{comma}{field}{colon}{}", refusal.message)
 }
 
 impl From<std::io::Error> for Failure {

@@ -1,7 +1,10 @@
 //! What people type: filters, fields, events.
 
+use std::{collections::HashMap, time::SystemTime};
+
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
+use synapse_hub_client::{Event, Refusal};
 
 use crate::failure::Failure;
 
@@ -56,6 +59,100 @@ pub(crate) fn events(text: &str) -> Vec<Bytes> {
     }
 }
 
+/// The text of an attribute of a flat event; `None` when it has none.
+pub(crate) fn attribute(event: &[u8], name: &str) -> Option<String> {
+    let mut object: HashMap<String, &RawValue> = serde_json::from_slice(event).ok()?;
+    serde_json::from_str(object.remove(name)?.get()).ok()
+}
+
+/// The event with this source, unless it has one or is none. Its text is kept as it is.
+pub(crate) fn sourced(event: Bytes, source: &str) -> Bytes {
+    let Ok(object) = serde_json::from_slice::<HashMap<String, &RawValue>>(&event) else { return event };
+    if object.get("source").is_some_and(|source| source.get() != "null") {
+        return event;
+    }
+    let Some(rest) = event.trim_ascii_start().strip_prefix(b"{") else { return event };
+    let comma = if object.is_empty() { "" } else { "," };
+    let start = format!("{{\"source\":{}{comma}", Value::from(source));
+    [start.as_bytes(), rest].concat().into()
+}
+
+/// The event with this partition key, for which the flat form has no place; or what is wrong with it.
+pub(crate) fn keyed(flat: &[u8], key: &str) -> Result<Event, Refusal> {
+    let refused = |code: &str, field: &str, message: String| Refusal {
+        code: code.into(),
+        field: field.into(),
+        message,
+        ..Refusal::default()
+    };
+    let invalid =
+        |error: serde_json::Error| refused("invalid_json", "", format!("the event is no JSON object: {error}"));
+    // The one knows the order of the keys, the other the text of the values.
+    let order: Map<String, Value> = serde_json::from_slice(flat).map_err(invalid)?;
+    let texts: HashMap<String, &RawValue> = serde_json::from_slice(flat).map_err(invalid)?;
+    let mut event = Event { partitionkey: key.into(), ..Event::default() };
+    let mut data = String::from("{");
+    for (name, value) in &order {
+        let slot = match name.as_str() {
+            "event" => &mut event.r#type,
+            "source" => &mut event.source,
+            "id" => &mut event.id,
+            "correlation_id" => &mut event.correlationid,
+            "timestamp" => {
+                let nanos = match value {
+                    Value::Null => Some(0),
+                    Value::String(text) => nanos(text),
+                    _ => None,
+                };
+                let advice = "must be RFC 3339, such as 2025-01-01T12:00:00Z";
+                event.time_unix_nanos = nanos.ok_or_else(|| refused("invalid_timestamp", name, advice.into()))?;
+                continue;
+            }
+            _ => {
+                let comma = if data.len() > 1 { "," } else { "" };
+                let text = texts.get(name).map_or("null", |raw| raw.get());
+                data.push_str(&format!("{comma}{}:{text}", Value::from(name.as_str())));
+                continue;
+            }
+        };
+        match value {
+            Value::Null => {}
+            Value::String(text) => slot.clone_from(text),
+            _ => return Err(refused("invalid_event", name, "must be text".into())),
+        }
+    }
+    if event.r#type.is_empty() {
+        return Err(refused(
+            "invalid_event",
+            "event",
+            "is missing: it says the event's type, such as \"model-ready\"".into(),
+        ));
+    }
+    data.push('}');
+    event.data = data.into();
+    Ok(event)
+}
+
+/// Nanoseconds since the epoch of an RFC 3339 time; UTC when it has no zone.
+fn nanos(text: &str) -> Option<i64> {
+    let (local, behind) = match text.get(19..)?.rfind(['+', '-']) {
+        Some(at) => {
+            let (local, zone) = text.split_at(19 + at);
+            let (hours, minutes) = zone[1..].split_once(':')?;
+            let number = |text: &str, limit: i64| {
+                text.parse().ok().filter(|number| text.len() == 2 && (0..limit).contains(number))
+            };
+            let seconds = number(hours, 24)? * 3600 + number(minutes, 60)? * 60;
+            (local, if zone.starts_with('-') { seconds } else { -seconds })
+        }
+        None => (text.trim_end_matches(['Z', 'z']), 0),
+    };
+    let time = humantime::parse_rfc3339_weak(local).ok()?;
+    // Times before 1970 are none that this reads.
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_nanos()).ok()?.checked_add(behind * 1_000_000_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +171,41 @@ mod tests {
         assert_eq!(events(r#"[{"a":1.0}, {"b":2}]"#), [r#"{"a":1.0}"#, r#"{"b":2}"#]);
         assert_eq!(events(r#"{"a":1.0}"#), [r#"{"a":1.0}"#]);
         assert_eq!(event("t", &["a=1".into(), "b=x".into()]).unwrap(), r#"{"event":"t","a":1,"b":"x"}"#);
+    }
+
+    #[test]
+    fn a_source_is_given_to_events_that_have_none() {
+        for (given, sourced) in [
+            (r#"{"event":"a","n":1.0}"#, r#"{"source":"me","event":"a","n":1.0}"#),
+            (r#"{"event":"a","source":null}"#, r#"{"source":"me","event":"a","source":null}"#),
+            (r#"{"event":"a","source":"own"}"#, r#"{"event":"a","source":"own"}"#),
+            ("{}", r#"{"source":"me"}"#),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(super::sourced(given.into(), "me"), sourced);
+        }
+    }
+
+    #[test]
+    fn a_keyed_event_keeps_its_attributes_and_the_text_of_its_data() {
+        let flat = r#"{"z":1.0,"event":"t","id":"1","timestamp":"2025-01-01T01:00:00.5+01:00","source":null,"correlation_id":"c","big":123456789012345678901234567890,"a b":[1, 2]}"#;
+        let event = keyed(flat.as_bytes(), "k").unwrap();
+        assert_eq!((event.r#type.as_str(), event.id.as_str(), event.partitionkey.as_str()), ("t", "1", "k"));
+        assert_eq!((event.source.as_str(), event.correlationid.as_str()), ("", "c"));
+        assert_eq!(event.time_unix_nanos, 1_735_689_600_500_000_000);
+        assert_eq!(event.data, r#"{"z":1.0,"big":123456789012345678901234567890,"a b":[1, 2]}"#);
+        for (flat, code) in [
+            ("nonsense", "invalid_json"),
+            ("[]", "invalid_json"),
+            ("{}", "invalid_event"),
+            (r#"{"event":1}"#, "invalid_event"),
+            (r#"{"event":"t","timestamp":"yesterday"}"#, "invalid_timestamp"),
+        ] {
+            assert_eq!(keyed(flat.as_bytes(), "k").unwrap_err().code, code, "{flat}");
+        }
+        for text in ["2025-01-01T00:00:00Z", "2025-01-01T00:00:00", "2024-12-31T19:00:00-05:00"] {
+            assert_eq!(nanos(text), Some(1_735_689_600_000_000_000), "{text}");
+        }
+        assert_eq!(nanos("2025-01-01T00:00:00+1:00"), None);
     }
 }

@@ -21,6 +21,9 @@ use crate::{
 
 /// Between two events when latency is measured: long enough for everything to be idle.
 const IDLE: Duration = Duration::from_millis(2);
+/// How many events are sent unless it is said otherwise: as fast as they go, and one at a time.
+const EVENTS: u64 = 100_000;
+const EVENTS_ONE_BY_ONE: u64 = 2_000;
 /// For how long nothing may arrive before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -43,12 +46,16 @@ fn show(global: &Global, result: &Value) -> Result<(), Failure> {
         return Ok(output::json(result)?);
     }
     let number = |key: &str| result[key].as_f64().unwrap_or_default();
+    // Where latency is measured, the pauses in between make the rate.
+    let rate = match result["latency_us"] {
+        Value::Null => format!("{} events/s, ", output::bold(&output::count(number("events_per_second") as u64))),
+        _ => String::new(),
+    };
     output::line(&format!(
-        "{}  {} events in {:.2} s: {} events/s, {:.2} µs of this process' CPU an event",
+        "{}  {} events in {:.2} s: {rate}{:.2} µs of this process' CPU an event",
         output::bold(result["name"].as_str().unwrap_or_default()),
         output::count(number("events") as u64),
         number("seconds"),
-        output::bold(&output::count(number("events_per_second") as u64)),
         number("cpu_seconds") * 1e6 / number("events").max(1.0),
     ))?;
     if let Some(latency) = result["latency_us"].as_object() {
@@ -81,7 +88,7 @@ fn event(number: u64, shard: u64) -> Event {
 }
 
 fn publisher_options(load: &Load) -> PublisherOptions {
-    PublisherOptions { batch_events_max: load.batch.max(1), ..PublisherOptions::default() }
+    PublisherOptions { batch_events_max: load.batch as usize, ..PublisherOptions::default() }
 }
 
 fn check(report: &PublisherReport) -> Result<(), Failure> {
@@ -93,9 +100,9 @@ fn check(report: &PublisherReport) -> Result<(), Failure> {
     }
 }
 
-async fn send_all(client: &Client, load: &Load, bar: &indicatif::ProgressBar) -> Result<(), Failure> {
+async fn send_all(client: &Client, load: &Load, events: u64, bar: &indicatif::ProgressBar) -> Result<(), Failure> {
     let publisher = client.publisher(&load.topic, publisher_options(load));
-    for number in 0..load.events {
+    for number in 0..events {
         publisher.send(event(number, number % load.subscriptions.max(1))).await?;
         if number % 1024 == 0 {
             bar.set_position(number);
@@ -105,23 +112,25 @@ async fn send_all(client: &Client, load: &Load, bar: &indicatif::ProgressBar) ->
 }
 
 async fn publish(client: &Client, load: &Load, form: Output) -> Result<Value, Failure> {
-    let bar = output::progress(form, Some(load.events), "publishing");
+    let events = load.events.unwrap_or(EVENTS);
+    let bar = output::progress(form, Some(events), "publishing");
     client.publish(&load.topic, vec![event(0, 0)]).await?;
     let start = Instant::now();
-    send_all(client, load, &bar).await?;
+    send_all(client, load, events, &bar).await?;
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    Ok(measured(load.events, seconds))
+    Ok(measured(events, seconds))
 }
 
 async fn e2e(client: &Client, load: &Load, form: Output) -> Result<Value, Failure> {
-    let bar = output::progress(form, Some(load.events), "end to end");
+    let events = load.events.unwrap_or(EVENTS);
+    let bar = output::progress(form, Some(events), "end to end");
     client.publish(&load.topic, vec![event(0, u64::MAX)]).await?;
     let received = Arc::new(AtomicU64::new(0));
     let mut readers: JoinSet<Result<Instant, Failure>> = JoinSet::new();
     let count = load.subscriptions.max(1);
     for shard in 0..count {
-        let wanted = load.events / count + u64::from(shard < load.events % count);
+        let wanted = events / count + u64::from(shard < events % count);
         let mut subscription = filtered(client, load, shard).await?;
         let received = received.clone();
         readers.spawn(async move {
@@ -149,14 +158,14 @@ async fn e2e(client: &Client, load: &Load, form: Output) -> Result<Value, Failur
     // Subscriptions reach the live tail before the load begins.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let start = Instant::now();
-    send_all(client, load, &bar).await?;
+    send_all(client, load, events, &bar).await?;
     let mut last = start;
     while let Some(reader) = readers.join_next().await {
         bar.set_position(received.load(Ordering::Relaxed));
         last = last.max(reader.map_err(|error| Failure::failed(error.to_string()))??);
     }
     bar.finish_and_clear();
-    Ok(measured(load.events, (last - start).as_secs_f64()))
+    Ok(measured(events, (last - start).as_secs_f64()))
 }
 
 async fn filtered(client: &Client, load: &Load, shard: u64) -> Result<Subscription, Failure> {
@@ -166,7 +175,8 @@ async fn filtered(client: &Client, load: &Load, shard: u64) -> Result<Subscripti
 }
 
 async fn latency(client: &Client, load: &Load, form: Output) -> Result<Value, Failure> {
-    let bar = output::progress(form, Some(load.events), "latency");
+    let events = load.events.unwrap_or(EVENTS_ONE_BY_ONE);
+    let bar = output::progress(form, Some(events), "latency");
     client.publish(&load.topic, vec![event(0, u64::MAX)]).await?;
     let mut subscription = filtered(client, load, 0).await?;
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
@@ -179,9 +189,9 @@ async fn latency(client: &Client, load: &Load, form: Output) -> Result<Value, Fa
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let publisher = client.publisher(&load.topic, publisher_options(load));
-    let mut micros = Vec::with_capacity(load.events as usize);
+    let mut micros = Vec::with_capacity(events as usize);
     let start = Instant::now();
-    for number in 0..load.events {
+    for number in 0..events {
         let sent = Instant::now();
         publisher.send(event(number, 0)).await?;
         let arrival = tokio::time::timeout(PATIENCE, arrived.recv()).await;
@@ -199,7 +209,7 @@ async fn latency(client: &Client, load: &Load, form: Output) -> Result<Value, Fa
         let at = ((micros.len() as f64 * share) as usize).min(micros.len().saturating_sub(1));
         micros.get(at).copied().unwrap_or_default()
     };
-    let mut result = measured(load.events, seconds);
+    let mut result = measured(events, seconds);
     result["latency_us"] = json!({"p50": percentile(0.5), "p90": percentile(0.9), "p99": percentile(0.99),
         "p999": percentile(0.999), "max": micros.last().copied().unwrap_or_default()});
     Ok(result)

@@ -1,11 +1,11 @@
 //! `synapse publish`
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde_json::json;
-use synapse_hub_client::{Client, Durability, PublishOptions, Published};
+use synapse_hub_client::{Client, Durability, Event, PublishOptions, Published, Refusal};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     time::timeout,
@@ -14,7 +14,7 @@ use tokio::{
 use super::client;
 use crate::{
     args::{self, Global, Output, Publish},
-    failure::Failure,
+    failure::{Failure, refusal},
     input, output,
 };
 
@@ -39,23 +39,36 @@ pub(super) async fn run(global: &Global, args: &Publish) -> Result<(), Failure> 
         refused: 0,
         batch: Vec::new(),
         batch_bytes: 0,
-        lines: 0,
+        sent: 0,
+        numbers: Numbers::Events,
         durability: String::new(),
     };
-    let given = match &args.event {
-        Some(kind) => vec![input::event(kind, &args.data)?],
-        None => args.events.iter().flat_map(|text| input::events(text)).collect(),
-    };
-    if !given.is_empty() {
-        sender.send_all(given).await?;
-    } else if let Some(path) = &args.file {
-        let file = tokio::fs::File::open(path).await;
-        let file = file.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-        sender.send_lines(file).await?;
-    } else {
-        sender.send_lines(tokio::io::stdin()).await?;
+    let outcome = sender.work().await;
+    sender.bar.finish_and_clear();
+    match outcome {
+        Ok(()) => sender.finish(),
+        // What was stored stays stored.
+        Err(failure) => Err(failure.after(sender.stored)),
     }
-    sender.finish()
+}
+
+/// What the number of an event counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// There is only one event.
+    None,
+    /// Events, from 0.
+    Events,
+    /// Lines of the input, from 1.
+    Lines,
+}
+
+/// An event that is to be sent.
+struct Pending {
+    number: usize,
+    flat: Bytes,
+    /// In the form that has a partition key, when it is to have one.
+    keyed: Option<Event>,
 }
 
 struct Sender<'a> {
@@ -67,20 +80,42 @@ struct Sender<'a> {
     duplicates: u64,
     refused: u64,
     /// What goes next.
-    batch: Vec<Bytes>,
+    batch: Vec<Pending>,
     batch_bytes: usize,
-    /// Lines read before this batch, so that a refusal can name its line.
-    lines: usize,
+    /// How many events were sent.
+    sent: usize,
+    numbers: Numbers,
     durability: String,
 }
 
 impl Sender<'_> {
+    async fn work(&mut self) -> Result<(), Failure> {
+        let given = match &self.args.event {
+            Some(kind) => vec![input::event(kind, &self.args.data)?],
+            None => self.args.events.iter().flat_map(|text| input::events(text)).collect(),
+        };
+        if !given.is_empty() {
+            return self.send_all(given).await;
+        }
+        if let Some(path) = &self.args.file {
+            let file = tokio::fs::File::open(path).await;
+            let file = file.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+            return self.send_lines(file).await;
+        }
+        if self.output == Output::Human && std::io::stdin().is_terminal() {
+            eprintln!("reading events from standard input, one a line; Ctrl-D ends");
+        }
+        self.send_lines(tokio::io::stdin()).await
+    }
+
     /// Reads one event a line, or one list over all lines. Lines that come together go together; none waits for those of
     /// a slow producer.
     async fn send_lines(&mut self, from: impl AsyncRead + Unpin) -> Result<(), Failure> {
         let mut reader = BufReader::with_capacity(BATCH_BYTES_MAX, from);
         let mut line = Vec::new();
         let mut first = true;
+        let mut number = 0;
+        self.numbers = Numbers::Lines;
         loop {
             let reading = reader.read_until(b'\n', &mut line);
             let read = if self.batch.is_empty() { Ok(reading.await) } else { timeout(LINGER, reading).await };
@@ -93,8 +128,8 @@ impl Sender<'_> {
             if line.is_empty() {
                 return self.send().await;
             }
+            number += 1;
             if line.len() > LINE_BYTES_MAX {
-                let number = self.lines + self.batch.len() + 1;
                 return Err(Failure::refused(format!("line {number} is longer than {LINE_BYTES_MAX} bytes")));
             }
             let text = line.trim_ascii();
@@ -105,33 +140,45 @@ impl Sender<'_> {
             }
             if !text.is_empty() {
                 first = false;
-                self.add(Bytes::copy_from_slice(text)).await?;
+                self.add(number, Bytes::copy_from_slice(text)).await?;
             }
             line.clear();
         }
     }
 
     async fn send_all(&mut self, events: Vec<Bytes>) -> Result<(), Failure> {
-        for event in events {
-            self.add(event).await?;
+        self.numbers = if events.len() == 1 { Numbers::None } else { Numbers::Events };
+        for (number, event) in events.into_iter().enumerate() {
+            self.add(number, event).await?;
         }
         self.send().await
     }
 
     /// Puts an event into the batch, which goes when it is full.
-    async fn add(&mut self, event: Bytes) -> Result<(), Failure> {
-        let full = self.batch.len() >= self.args.batch.max(1) || self.batch_bytes + event.len() > BATCH_BYTES_MAX;
+    async fn add(&mut self, number: usize, mut flat: Bytes) -> Result<(), Failure> {
+        let full = self.batch.len() >= self.args.batch as usize || self.batch_bytes + flat.len() > BATCH_BYTES_MAX;
         if full {
             self.send().await?;
         }
-        self.batch_bytes += event.len();
-        self.batch.push(event);
+        if let Some(source) = self.args.source.as_deref().filter(|source| !source.is_empty()) {
+            flat = input::sourced(flat, source);
+        }
+        let keyed = match self.args.key.as_deref().map(|key| input::keyed(&flat, key)).transpose() {
+            Ok(keyed) => keyed,
+            Err(refused) if self.args.partial => return self.tell_refused(number, &refused),
+            Err(refused) => {
+                let place = place(self.numbers, number);
+                return Err(Failure::with(4, &refused.code, refusal(&refused, &place)));
+            }
+        };
+        self.batch_bytes += flat.len();
+        self.batch.push(Pending { number, flat, keyed });
         Ok(())
     }
 
     /// Sends the batch, if there is one.
     async fn send(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         if batch.is_empty() {
             return Ok(());
@@ -142,54 +189,73 @@ impl Sender<'_> {
             Some(args::Durability::Stored) => Durability::Stored,
             Some(args::Durability::Synced) => Durability::Synced,
         };
-        let count = batch.len();
         let options = PublishOptions { durability, partial: self.args.partial };
-        let published = self.client.publish_flat(&self.args.topic, batch, options).await.map_err(|mut error| {
-            error.refused.iter_mut().for_each(|refusal| refusal.index += self.lines as u32);
-            error
+        let published = if self.args.key.is_some() {
+            let events = batch.iter_mut().filter_map(|pending| pending.keyed.take()).collect();
+            self.client.publish_with(&self.args.topic, events, options).await
+        } else {
+            let events = batch.iter().map(|pending| pending.flat.clone()).collect();
+            self.client.publish_flat(&self.args.topic, events, options).await
+        };
+        let numbers = self.numbers;
+        let published = published.map_err(|error| {
+            Failure::publishing(error, |index| batch.get(index).map_or(String::new(), |at| place(numbers, at.number)))
         })?;
-        self.report(&published)?;
-        self.lines += count;
-        self.bar.inc(count as u64);
+        self.report(&batch, &published)?;
+        self.sent += batch.len();
+        self.bar.inc(batch.len() as u64);
         Ok(())
     }
 
-    fn report(&mut self, published: &Published) -> Result<(), Failure> {
+    fn report(&mut self, batch: &[Pending], published: &Published) -> Result<(), Failure> {
         let stored = published.positions.iter().filter(|position| !position.is_empty()).count() as u64;
         self.stored += stored;
-        self.refused += published.refused.len() as u64;
         self.duplicates += if published.duplicate { stored } else { published.deduplicated.len() as u64 };
         self.durability.clone_from(&published.durability);
-        for refusal in &published.refused {
-            let place = if refusal.field.is_empty() { String::new() } else { format!(", field {}", refusal.field) };
-            let index = self.lines + refusal.index as usize;
-            self.bar.suspend(|| {
-                eprintln!(
-                    "{} event {index}{place}: {} [{}]",
-                    output::yellow_err("refused"),
-                    refusal.message,
-                    refusal.code
-                )
-            });
+        for refused in &published.refused {
+            let number = batch.get(refused.index as usize).map_or(0, |pending| pending.number);
+            self.tell_refused(number, refused)?;
         }
+        let placed = batch.iter().zip(&published.positions).enumerate().filter(|(_, (_, at))| !at.is_empty());
         if self.output == Output::Json {
-            for (index, position) in published.positions.iter().enumerate().filter(|(_, position)| !position.is_empty())
-            {
-                let id = published.ids.get(index).cloned().unwrap_or_default();
+            for (index, (pending, position)) in placed {
+                let given = published.ids.get(index).filter(|id| !id.is_empty()).cloned();
+                let id = given.or_else(|| input::attribute(&pending.flat, "id")).unwrap_or_default();
                 let partition = published.partitions.get(index).copied().unwrap_or_default();
-                let object = json!({"topic": self.args.topic, "partition": partition, "position": position, "id": id});
+                let mut object = json!({"topic": self.args.topic, "partition": partition, "position": position,
+                    "id": id, "durability": published.durability});
+                if published.duplicate {
+                    object["duplicate"] = true.into();
+                }
+                if published.deduplicated.contains(&(index as u32)) {
+                    object["deduplicated"] = true.into();
+                }
                 output::json(&object)?;
             }
-        } else if self.stored <= 5 && self.lines == 0 {
-            for position in published.positions.iter().filter(|position| !position.is_empty()) {
+        } else if self.stored <= 5 && self.sent == 0 {
+            for (_, (_, position)) in placed {
                 output::line(&format!("{} {}", output::cyan(&self.args.topic), output::bold(position)))?;
             }
         }
         Ok(())
     }
 
+    /// Tells on standard error of an event that was refused while others are stored.
+    fn tell_refused(&mut self, number: usize, refused: &Refusal) -> Result<(), Failure> {
+        self.refused += 1;
+        let line = if self.output == Output::Json {
+            let mut object = json!({"code": refused.code, "field": refused.field, "message": refused.message});
+            object[if self.numbers == Numbers::Lines { "line" } else { "index" }] = number.into();
+            json!({"refused": object}).to_string()
+        } else {
+            let told = refusal(refused, &place(self.numbers, number));
+            format!("{} {told} [{}]", output::yellow_err("refused"), refused.code)
+        };
+        self.bar.suspend(|| eprintln!("{line}"));
+        Ok(())
+    }
+
     fn finish(self) -> Result<(), Failure> {
-        self.bar.finish_and_clear();
         if self.output == Output::Human {
             let mut summary = format!("{} stored", output::count(self.stored));
             if self.duplicates > 0 {
@@ -200,9 +266,21 @@ impl Sender<'_> {
             }
             eprintln!("{summary}");
         }
-        if self.refused > 0 {
-            return Err(Failure::refused(format!("{} events were refused; the others are stored", self.refused)));
+        match self.refused {
+            0 => Ok(()),
+            1 => Err(Failure::refused("1 event was refused; the others are stored")),
+            many => {
+                Err(Failure::refused(format!("{} events were refused; the others are stored", output::count(many))))
+            }
         }
-        Ok(())
+    }
+}
+
+/// Where an event is in the input.
+fn place(numbers: Numbers, number: usize) -> String {
+    match numbers {
+        Numbers::None => String::new(),
+        Numbers::Events => format!("event {number}"),
+        Numbers::Lines => format!("line {number}"),
     }
 }

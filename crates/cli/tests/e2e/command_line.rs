@@ -151,6 +151,8 @@ fn topics_are_listed_described_created_trimmed_and_deleted() {
     arguments.extend(events.iter().map(String::as_str));
     hub.must(&arguments);
     assert!(hub.must(&["topics", "list"]).contains("ticks"));
+    let none = hub.run(&["topics", "list", "nopes"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no topic matches `nopes`"), "{none:?}");
     assert_eq!(hub.run(&["topics", "trim", "ticks", "--keep", "4"]).status.code(), Some(2), "nobody can be asked");
     let trimmed: Value =
         serde_json::from_str(&hub.must(&["topics", "trim", "ticks", "--keep", "4", "--yes", "-o", "json"])).unwrap();
@@ -167,10 +169,7 @@ fn exit_codes_and_errors_say_what_to_do() {
     let refused = hub.run_with(&["publish", "ticks"], "{\"event\":\"a\"}\n{\"n\":1}\nnonsense\n");
     assert_eq!(refused.status.code(), Some(4));
     let told = String::from_utf8(refused.stderr).unwrap();
-    assert!(
-        told.contains("event 1, field event") && told.contains("event 2") && told.contains("invalid_json"),
-        "{told}"
-    );
+    assert!(told.contains("line 2, field event") && told.contains("line 3") && told.contains("invalid_json"), "{told}");
     let bad_filter = hub.run(&["subscribe", "ticks", "--filter", r#"{"a":[{"prefxi":"x"}]}"#]);
     assert_eq!(bad_filter.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&bad_filter.stderr).contains("invalid_filter"));
@@ -302,6 +301,11 @@ fn bench_measures_a_running_hub() {
         assert!(result["events_per_second"].as_f64().unwrap() > 0.0, "{result}");
         assert!(result["cpu_seconds"].as_f64().is_some(), "{result}");
     }
+    let latency = hub.must(&["bench", "latency", "--events", "20"]);
+    assert!(!latency.contains("events/s") && latency.contains("p99"), "{latency}");
+    for nothing in ["--events", "--batch"] {
+        assert_eq!(hub.run(&["bench", "publish", nothing, "0"]).status.code(), Some(2), "{nothing}");
+    }
 }
 
 #[test]
@@ -332,4 +336,81 @@ fn a_topic_that_does_not_exist_is_told() {
     let told = String::from_utf8(replayed.stderr).unwrap();
     assert!(told.contains("no topic `nope`") && told.contains("topic_not_found"), "{told}");
     assert!(hub.run(&["replay", "nope.*"]).status.success(), "a pattern may match nothing");
+}
+
+#[test]
+fn a_publish_that_fails_later_says_what_is_stored_and_names_the_line() {
+    let (_folder, hub) = hub();
+    let mut input: Vec<String> = (0..1299).map(|n| format!("{{\"event\":\"tick\",\"n\":{n}}}")).collect();
+    input.insert(1000, "{\"n\":1}".into());
+    // Blank lines are lines.
+    input.insert(7, String::new());
+    let file = _folder.path().join("events.ndjson");
+    std::fs::write(&file, input.join("\n")).unwrap();
+    let publish = ["publish", "ticks", "--file", file.to_str().unwrap()];
+    let failed = hub.run(&publish);
+    assert_eq!(failed.status.code(), Some(4));
+    let told = String::from_utf8(failed.stderr).unwrap();
+    assert!(told.contains("1,000 stored before this") && told.contains("line 1002, field event"), "{told}");
+    assert_eq!(told.matches("[invalid_event]").count(), 1, "{told}");
+    assert_eq!(told.lines().count(), 2, "{told}");
+
+    let failed = hub.run(&[&publish[..], &["-o", "json"]].concat());
+    let error: Value = serde_json::from_slice(&failed.stderr).unwrap();
+    assert_eq!(error["error"]["stored"], 1000, "{error}");
+    assert_eq!(lines(std::str::from_utf8(&failed.stdout).unwrap()).len(), 1000);
+
+    let partial = hub.run(&[&publish[..], &["-o", "json", "--partial"]].concat());
+    assert_eq!(partial.status.code(), Some(4));
+    assert_eq!(lines(std::str::from_utf8(&partial.stdout).unwrap()).len(), 1299);
+    let told = lines(std::str::from_utf8(&partial.stderr).unwrap());
+    assert_eq!((&told[0]["refused"]["line"], &told[0]["refused"]["field"]), (&json!(1002), &json!("event")));
+
+    let single = hub.run(&["publish", "ticks", "{}"]);
+    let told = String::from_utf8(single.stderr).unwrap();
+    assert!(told.starts_with("error: field event: ") && told.lines().count() == 1, "{told}");
+}
+
+#[test]
+fn json_of_a_publish_has_the_id_the_durability_and_what_was_there_before() {
+    let (_folder, hub) = hub();
+    hub.must(&["topics", "create", "jobs", "--dedup-window", "1h"]);
+    let events = r#"[{"event":"a","id":"own","source":"s"},{"event":"b","source":"s"}]"#;
+    let first = lines(&hub.must(&["publish", "jobs", events, "-o", "json"]));
+    assert_eq!((&first[0]["id"], &first[0]["deduplicated"]), (&json!("own"), &Value::Null));
+    assert!(first[1]["id"].as_str().unwrap().len() > 20, "{first:?}");
+    assert!(first[0]["durability"].as_str().unwrap().contains("survives the hub"), "{first:?}");
+    let again = lines(&hub.must(&["publish", "jobs", r#"{"event":"a","id":"own","source":"s"}"#, "-o", "json"]));
+    assert_eq!((&again[0]["id"], &again[0]["deduplicated"]), (&json!("own"), &json!(true)));
+    assert_eq!(again[0]["position"], first[0]["position"]);
+}
+
+#[test]
+fn events_get_the_source_and_the_key_of_the_call() {
+    let (_folder, hub) = hub();
+    hub.must(&["topics", "create", "jobs", "--partitions", "16"]);
+    let publish = |arguments: &[&str]| {
+        let mut command = synapse(&["publish", "jobs", "-o", "json", "--url", &hub.url()]);
+        let output = command.args(arguments).env("SYNAPSE_SOURCE", "from-env").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        lines(std::str::from_utf8(&output.stdout).unwrap())
+    };
+    let many: Vec<String> = (0..20).map(|n| format!("{{\"event\":\"t\",\"n\":{n}.0}}")).collect();
+    let list = format!("[{}]", many.join(","));
+    let keyed = publish(&["--key", "run-7", &list]);
+    assert!(keyed.iter().all(|placed| placed["partition"] == keyed[0]["partition"]), "{keyed:?}");
+    let again =
+        publish(&["--key", "run-7", r#"{"event":"u","source":"own","id":"1","timestamp":"2025-01-01T00:00:00Z"}"#]);
+    assert_eq!((&again[0]["partition"], &again[0]["id"]), (&keyed[0]["partition"], &json!("1")));
+    publish(&["--source", "from-flag", r#"{"event":"v"}"#]);
+    let text = hub.must(&["replay", "jobs"]);
+    assert!(text.contains("\"n\":19.0"), "{text}");
+    let stored = lines(&text);
+    let of = |kind: &str| stored.iter().find(|event| event["event"] == kind).unwrap();
+    assert_eq!(of("t")["source"], "from-env");
+    assert_eq!((&of("u")["source"], &of("u")["timestamp"]), (&json!("own"), &json!("2025-01-01T00:00:00Z")));
+    assert_eq!(of("v")["source"], "from-flag");
+    let refused = hub.run_with(&["publish", "jobs", "--key", "k"], "{\"event\":\"t\"}\n\nnonsense\n");
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("line 3: "), "{refused:?}");
 }

@@ -147,7 +147,10 @@ impl Hub {
 
 pub(crate) fn synapse(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_synapse"));
-    command.args(arguments).env_remove("SYNAPSE_URL").env_remove("SYNAPSE_CONFIG").env("NO_COLOR", "1");
+    command.args(arguments).env("NO_COLOR", "1");
+    for variable in ["SYNAPSE_URL", "SYNAPSE_CONFIG", "SYNAPSE_SOURCE"] {
+        command.env_remove(variable);
+    }
     command
 }
 
