@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The hub's address: http://HOST[:PORT], or HOST[:PORT]; without a port it is 8002.
+    /// The hub's address, like http://127.0.0.1:8002 or just a host; without a port it is 8002.
     #[arg(long, global = true, help_heading = GLOBAL, env = "SYNAPSE_URL", default_value = synapse_hub_client::DEFAULT_URL, value_name = "URL")]
     pub(crate) url: String,
     /// For people, or for machines (JSON).
