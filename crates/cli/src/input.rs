@@ -104,7 +104,7 @@ pub(crate) fn keyed(flat: &[u8], key: &str) -> Result<Event, Refusal> {
                     Value::String(text) => nanos(text),
                     _ => None,
                 };
-                let advice = "must be RFC 3339, such as 2025-01-01T12:00:00Z";
+                let advice = "it must be RFC 3339, such as 2025-01-01T12:00:00Z";
                 event.time_unix_nanos = nanos.ok_or_else(|| refused("invalid_timestamp", name, advice.into()))?;
                 continue;
             }
@@ -118,14 +118,14 @@ pub(crate) fn keyed(flat: &[u8], key: &str) -> Result<Event, Refusal> {
         match value {
             Value::Null => {}
             Value::String(text) => slot.clone_from(text),
-            _ => return Err(refused("invalid_event", name, "must be text".into())),
+            _ => return Err(refused("invalid_event", name, "it must be text".into())),
         }
     }
     if event.r#type.is_empty() {
         return Err(refused(
             "invalid_event",
             "event",
-            "is missing: it says the event's type, such as \"model-ready\"".into(),
+            "it has no type; give it an `event` field such as \"model-ready\"".into(),
         ));
     }
     data.push('}');

@@ -103,7 +103,7 @@ impl Sender<'_> {
             return self.send_lines(file).await;
         }
         if self.output == Output::Human && std::io::stdin().is_terminal() {
-            eprintln!("reading events from standard input, one a line; Ctrl-D ends");
+            self.bar.suspend(|| eprintln!("reading events from standard input, one a line; Ctrl-D ends"));
         }
         self.send_lines(tokio::io::stdin()).await
     }
