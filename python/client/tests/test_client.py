@@ -25,6 +25,7 @@ from synapse_client import (
     TopicNotFoundError,
     UnavailableError,
 )
+from synapse_client._wire import target_of
 
 INTRODUCTION = """
 import asyncio
@@ -139,6 +140,20 @@ async def test_a_hub_that_is_not_there_is_said(unused_tcp_port):
             await take(client.subscribe("ticks", connect_timeout=0.5), 1)
     with pytest.raises(ValueError, match="no address"):
         await SynapseClient("ftp://x").publish("ticks", Tick(n=1))
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://127.0.0.1:9000", ("127.0.0.1:9000", False)),
+        ("synapse", ("synapse:8002", False)),
+        ("localhost:9000", ("localhost:9000", False)),
+        ("http://[::1]", ("[::1]:8002", False)),
+        ("https://hub.example", ("hub.example:443", True)),
+    ],
+)
+def test_an_address_without_a_port_means_the_port_of_hubs(url, target):
+    assert target_of(url) == target
 
 
 async def test_what_is_no_event_and_no_moment_is_named(hub):

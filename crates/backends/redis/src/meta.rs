@@ -218,7 +218,7 @@ impl Watch {
                 self.take(named).await
             }
             Ok(Some(TailItem::Lost(error) | TailItem::Failed(error))) => Err(error),
-            Ok(Some(TailItem::Snapshot(_))) => Ok(Vec::new()),
+            Ok(Some(TailItem::Snapshot { .. })) => Ok(Vec::new()),
             Ok(None) => {
                 self.live = None;
                 Ok(Vec::new())

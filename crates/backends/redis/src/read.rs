@@ -253,20 +253,21 @@ impl Reader {
                 self.take_entries(replies.cursor_at(place))?;
                 Ok(true)
             }
-            TailItem::Snapshot(snapshot) => self.take_snapshot(&snapshot),
+            TailItem::Snapshot { snapshot, caught_up } => self.take_snapshot(&snapshot, caught_up),
             TailItem::Lost(_) => Ok(true),
             TailItem::Failed(error) => Err(error),
         }
     }
 
     /// Takes a snapshot that was made after the entries that were read so far and before those that will be.
-    fn take_snapshot(&mut self, snapshot: &Snapshot) -> Result<bool> {
+    fn take_snapshot(&mut self, snapshot: &Snapshot, caught_up: bool) -> Result<bool> {
         if self.look(snapshot)? {
             return Ok(false);
         }
-        // Nothing came since the last snapshot: what was there then has all been read.
+        // Nothing came since the last snapshot, and the tail does not lag: what was there then has all been read.
         if let Some((last, kept)) = self.checkpoint.take()
             && last == snapshot.last
+            && caught_up
         {
             self.compare(kept);
         } else if self.cursor >= snapshot.last {

@@ -44,7 +44,11 @@ pub(crate) enum TailItem {
     /// Entries of the stream: an array of them starts at this place.
     Entries(Arc<Replies>, usize),
     /// What the stream held between the entries before and after.
-    Snapshot(Snapshot),
+    Snapshot {
+        snapshot: Snapshot,
+        /// Whether everything that was there at some moment before the snapshot had been handed out before it.
+        caught_up: bool,
+    },
     /// The connection was lost. It will be made again.
     Lost(Error),
     /// The stream cannot be read. Nothing follows.
@@ -116,6 +120,8 @@ struct Stream {
     /// When its next snapshot is due.
     due: Instant,
     active: bool,
+    /// Whether the latest read gave all there was. One that was just begun or interrupted has to catch up first.
+    caught_up: bool,
 }
 
 struct Reader {
@@ -171,8 +177,11 @@ impl Reader {
                     after,
                     due,
                     active: true,
+                    caught_up: false,
                 });
-                stream.after = stream.after.min(after);
+                if after < stream.after {
+                    (stream.after, stream.caught_up) = (after, false);
+                }
                 stream.followers.push(follower);
             }
             Command::Check(stream) => {
@@ -280,7 +289,10 @@ impl Reader {
             let snapshot = Snapshot::read(&mut cursor);
             let Some(stream) = self.streams.get_mut(name) else { continue };
             match snapshot {
-                Ok(snapshot) => stream.hand_out(|| TailItem::Snapshot(snapshot.clone())),
+                Ok(snapshot) => {
+                    let caught_up = stream.caught_up;
+                    stream.hand_out(|| TailItem::Snapshot { snapshot: snapshot.clone(), caught_up });
+                }
                 Err(error) => {
                     stream.hand_out(|| TailItem::Failed(error.clone()));
                     stream.followers.clear();
@@ -295,10 +307,15 @@ impl Reader {
         let Some(count) = cursor.array() else {
             return match cursor.next() {
                 Some(View::Error(text)) => Err(errors::from_redis(text)),
-                Some(_) => Ok(()),
+                Some(_) => {
+                    self.streams.values_mut().for_each(|stream| stream.caught_up = true);
+                    Ok(())
+                }
                 None => Err(errors::unexpected("XREAD")),
             };
         };
+        // Streams of which nothing came have nothing more.
+        self.streams.values_mut().for_each(|stream| stream.caught_up = true);
         let (mut entries, mut most) = (0, 0);
         for _ in 0..count {
             cursor.array();
@@ -317,6 +334,7 @@ impl Reader {
             if let (Some(stream), Some(last)) = (stream, last) {
                 stream.after = last;
                 stream.active = true;
+                stream.caught_up = found < self.count;
                 stream.hand_out(|| TailItem::Entries(replies.clone(), place));
             }
         }
@@ -341,6 +359,7 @@ impl Reader {
         for stream in self.streams.values_mut() {
             // Much may have happened meanwhile.
             stream.due = now;
+            stream.caught_up = false;
             if stream.keys.is_none() && matches!(error.code(), Code::BackendUnavailable | Code::BackendTimeout) {
                 stream.hand_out(|| TailItem::Lost(error.clone()));
             }
@@ -393,7 +412,7 @@ impl Stream {
     fn hand_out(&mut self, item: impl Fn() -> TailItem) {
         self.followers.retain(|follower| match follower.items.try_send(item()) {
             Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(item)) => matches!(item, TailItem::Snapshot(_) | TailItem::Lost(_)),
+            Err(mpsc::error::TrySendError::Full(item)) => matches!(item, TailItem::Snapshot { .. } | TailItem::Lost(_)),
             Err(mpsc::error::TrySendError::Closed(_)) => false,
         });
     }

@@ -37,14 +37,20 @@ _OPTIONS = [
 
 def open_channel(url: str) -> grpc.aio.Channel:
     """A channel to the hub at this address."""
+    target, secure = target_of(url)
+    if secure:
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+
+
+def target_of(url: str) -> tuple[str, bool]:
+    """The host and port of an address, and whether it speaks TLS. Without a port it is that of hubs, or of the web."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is no address of a hub; write it like http://127.0.0.1:8002")
+    secure = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    target = f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-    if parts.scheme == "https":
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=_OPTIONS)
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    return f"{host}:{parts.port or (443 if secure else 8002)}", secure
 
 
 def no_json(error: ValueError) -> RefusedError:
